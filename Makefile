@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks night beside-socs monitor-load beside-monitor miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks night beside-socs monitor-load beside-monitor fuzz miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -70,8 +70,8 @@ big-table: ## How long a new file waits beside two million rows, five thousand o
 	scripts/big-table --db sqlite
 	scripts/big-table --db mariadb
 
-long-table: ## How long what a run asks time and again takes beside five million rows of SQLite, while ten write
-	ARCHIVER_LONG_TABLE=5000000 cargo test --release --test archiver duties_ask_a_long_table -- --nocapture
+long-table: ## How long what a run asks time and again takes beside five million rows, while ten write: SQLite, MariaDB
+	ARCHIVER_LONG_TABLE=5000000 cargo test --release --test archiver duties_ask_a_long_table -- --nocapture --test-threads 1
 
 latency: ## How long a row takes from its INSERT to the proof of its copy
 	scripts/release
@@ -94,6 +94,9 @@ beside-monitor: ## Each datagram to the genuine monitor of socs 0.6.4 and to our
 beside-socs: ## Turns with the genuine SupRsync of socs on one database, under load: nothing copied twice, equal statistics
 	cargo build $(QUIET) --locked --bin pysmurf-archiver
 	scripts/beside-socs --program target/debug/pysmurf-archiver
+
+fuzz: ## What peers may send, made up by libFuzzer for each decoder and machine of the protocol; FUZZ="--seconds 240" for an hour
+	scripts/fuzz $(FUZZ)
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler

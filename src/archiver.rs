@@ -189,7 +189,7 @@ pub(crate) async fn run<C: Catalog>(
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
     let (table, runtime) = (catalog.clone(), tokio::runtime::Handle::current());
     let workplace = Workplace {
-        is_earlier_copy: Arc::new(move |copy: &CopyPlace| runtime.block_on(table.is_earlier_copy(copy))),
+        last_copy: Arc::new(move |copy: &CopyPlace| runtime.block_on(table.last_copy(copy))),
         settings: settings.clone(),
         control: control.clone(),
         permits: permits.clone(),

@@ -382,9 +382,10 @@ pub trait Catalog: Send + Sync + 'static {
         rows: usize,
     ) -> impl Future<Output = Result<Option<(Vec<String>, RecordId)>, CatalogError>> + Send;
 
-    /// Whether what stands at a place of the archive is an earlier copy of the same file, by the table: so that a later one may
-    /// replace it. Looks at rows of that place alone where an index or the place's name leads to them.
-    fn is_earlier_copy(&self, copy: &CopyPlace) -> impl Future<Output = Result<bool, CatalogError>> + Send;
+    /// The row that had a copy put at a place of the archive last, if that was one of the same file, by the table: an earlier one
+    /// may be replaced, and has been by a later one. Looks at rows of that place alone where an index or the place's name leads
+    /// to them.
+    fn last_copy(&self, copy: &CopyPlace) -> impl Future<Output = Result<Option<RecordId>, CatalogError>> + Send;
 
     /// By how much ids grow from row to row: more than one where several servers give them out.
     fn id_step(&self) -> i64 {

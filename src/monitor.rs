@@ -152,9 +152,12 @@ impl Monitor {
     pub(crate) fn is_alive(&self) -> bool {
         self.threads.iter().flatten().all(|thread| !thread.is_finished())
     }
+}
 
-    /// Writes what was handed over to the spool, and ends; what is not registered yet is when it starts again.
-    pub(crate) fn end(mut self) {
+impl Drop for Monitor {
+    /// Writes what was handed over to the spool, and ends; what is not registered yet is when it starts again. Its threads need
+    /// the runtime until then.
+    fn drop(&mut self) {
         self.closing.store(true, Relaxed);
         self.intake = None;
         let [intaker, registrar] = &mut self.threads;

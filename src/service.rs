@@ -36,6 +36,8 @@ pub(crate) struct Service {
     pub(crate) database: Database,
     pub(crate) options: catalog::Options,
     pub(crate) data_dir: String,
+    /// The folder of batches whose rows these are.
+    pub(crate) spool: Option<PathBuf>,
     pub(crate) direction: Direction,
     pub(crate) ssh: Option<SshOptions>,
     pub(crate) bootstrap: Option<Bootstrap>,

@@ -1,11 +1,13 @@
-//! The pages for people (README.md and docs/), taken as they stand: site-config entries and compose services of agents, and
-//! in `pages` what else they say that a program can tell.
+//! The pages for people (README.md and docs/), taken as they stand: site-config entries and compose services of agents, in
+//! `pages` what else they say that a program can tell, and in `promises` the tests that they name.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "readme/codes.rs"]
 mod codes;
 #[path = "readme/pages.rs"]
 mod pages;
+#[path = "readme/promises.rs"]
+mod promises;
 
 use pysmurf_archiver::ocs::site::{AgentClass, Resolved, WantedAgent, resolve};
 use rustix::process::{Pid, Signal, kill_process};

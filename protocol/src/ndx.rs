@@ -36,7 +36,9 @@ impl NdxValue {
 
     fn from_number(number: i64) -> Result<Self, PeerError> {
         let bad = PeerError::Range { what: "file index", value: number, expected: "an index or a control number" };
-        Ok(match i32::try_from(number).map_err(|_| bad.clone())? {
+        // The packed form has 31 bits beside the sign.
+        let number = i32::try_from(number).ok().filter(|number| *number != i32::MIN);
+        Ok(match number.ok_or_else(|| bad.clone())? {
             DONE => Self::Done,
             FLIST_END => Self::FlistEnd,
             DELETE_STATS => Self::DeleteStats,
@@ -165,6 +167,15 @@ mod tests {
         for unknown in [-2i32, -3, -101, i32::MIN] {
             assert!(matches!(state.decode(&mut Reader::new(&unknown.to_le_bytes())), Err(Decode::Bad(_))), "{unknown}");
         }
+    }
+
+    #[test]
+    fn what_has_no_form_is_no_number() {
+        let mut state = NdxState::default();
+        // 2^31 - 1, and from there one more.
+        let largest = [0xff, 0xfe, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(state.decode(&mut Reader::new(&largest)), Ok(NdxValue::Segment(2_147_483_546)));
+        assert!(matches!(state.decode(&mut Reader::new(&[0xff, 1])), Err(Decode::Bad(_))));
     }
 
     proptest! {

@@ -3,29 +3,36 @@
 
 #[path = "replay/case.rs"]
 mod case;
+#[path = "replay/corpora.rs"]
+mod corpora;
+#[path = "replay/hostile.rs"]
+mod hostile;
 #[path = "replay/machines.rs"]
 mod machines;
 #[path = "replay/session.rs"]
 mod session;
+#[path = "replay/setup.rs"]
+mod setup;
 #[path = "replay/streams.rs"]
 mod streams;
 #[path = "replay/verify.rs"]
 mod verify;
 
 use case::Case;
+use hostile::{framed, receive, send};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use protocol::args::ServerArgs;
 use protocol::checksum::Checksum;
 use protocol::compress::{Choice, Compression, Method, Wish};
-use protocol::flist::{FileEntry, FileList, ListDecoder, ListLimits, ListShape};
+use protocol::flist::{ListDecoder, ListLimits, ListShape};
 use protocol::handshake::{Compat, Handshake, Hello, Negotiated, Offer, Side};
 use protocol::item::{ItemHeader, XattrLists};
-use protocol::mux::{Inbox, Outbox};
-use protocol::receiver::{Receiver, ReceiverFacts};
-use protocol::sender::{FinalStats, Sender, SenderEvent, SenderFacts};
-use protocol::sums::{BlockIndex, SumHead};
+use protocol::mux::Outbox;
+use protocol::receiver::ReceiverFacts;
+use protocol::sender::SenderFacts;
+use protocol::sums::SumHead;
 use protocol::token::TokenHead;
 use protocol::wire::{Decode, Reader};
 use protocol::xattr::XattrListKind;
@@ -86,53 +93,6 @@ fn changed(bytes: &[u8], changes: &[Change]) -> Vec<u8> {
     bytes
 }
 
-/// A sender that hears this and says no to everything; how much it answered, in bytes.
-fn send(n: &Negotiated, facts: SenderFacts, entries: usize, bytes: &[u8], chunk: usize) -> usize {
-    let mut inbox = Inbox::new();
-    inbox.start_mux().unwrap();
-    let mut sender = Sender::new(n, facts, inbox);
-    let list = FileList::new(vec![FileEntry::new("f", 0o100_644); entries]);
-    if !facts.server {
-        sender.list(&list).unwrap();
-    }
-    let mut out = Outbox::new();
-    out.start_mux(31);
-    for piece in bytes.chunks(chunk) {
-        if sender.feed(piece).is_err() {
-            break;
-        }
-        loop {
-            match sender.poll(&mut out) {
-                Ok(Some(SenderEvent::Request(mut request))) => {
-                    // Sums are heard, or declined while they come.
-                    if request.ndx.0 % 2 == 0 {
-                        while let Ok(Some(_)) = sender.poll_sums(&mut request.sums, &mut out) {}
-                    }
-                    // What is kept may be looked at.
-                    for block in (0..request.sums.kept()).map(BlockIndex) {
-                        let _ = (request.sums.weak(block), request.sums.strong(block));
-                    }
-                    assert!(request.sums.kept() <= facts.sums_most);
-                    sender.decline(&request, &mut out);
-                }
-                Ok(Some(SenderEvent::FiltersDone)) => sender.list(&list).unwrap(),
-                Ok(Some(SenderEvent::AllDone)) => sender.farewell(&FinalStats::default(), &mut out),
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(_) => return out.len(),
-            }
-        }
-    }
-    out.len()
-}
-
-fn receive(n: &Negotiated, facts: ReceiverFacts, bytes: &[u8], chunk: usize) {
-    let mut inbox = Inbox::new();
-    inbox.start_mux().unwrap();
-    let mut receiver = Receiver::new(n, facts, inbox);
-    machines::listen(&mut receiver, bytes, chunk, |_, _| b"some old bytes ".repeat(100));
-}
-
 fn negotiated() -> impl Strategy<Value = Negotiated> {
     let checksum = || {
         prop_oneof![
@@ -172,17 +132,6 @@ fn shape() -> impl Strategy<Value = ListShape> {
         xattrs: on[10],
         sum_size,
     })
-}
-
-/// Garbage in frames, as a peer would have to send it.
-fn framed(parts: &[Vec<u8>]) -> Vec<u8> {
-    let mut out = Outbox::new();
-    out.start_mux(31);
-    for part in parts {
-        out.put(part);
-        out.bytes();
-    }
-    out.bytes().to_vec()
 }
 
 fn settings(cases: u32, seed: u64) -> ProptestConfig {
@@ -368,6 +317,29 @@ proptest! {
         let facts = ReceiverFacts { shape, limits, server: !server_sends, dry_run };
         receive(&session.n, facts, &changed(sent, &changes), chunk);
     }
+}
+
+/// `scripts/fuzz` has them written into a folder of its own.
+#[test]
+fn recorded_sessions_are_something_to_begin_with_for_each_target_of_the_fuzzer() {
+    let scratch = std::env::temp_dir().join(format!("corpora-{}", std::process::id()));
+    let folder = std::env::var_os("FUZZ_CORPORA").map_or(scratch.clone(), Into::into);
+    corpora::write(&folder);
+    let targets = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+    for target in std::fs::read_dir(targets).unwrap() {
+        let target = target.unwrap().path();
+        let inputs = std::fs::read_dir(folder.join(target.file_stem().unwrap())).unwrap();
+        assert!(inputs.count() > 0, "{}", target.display());
+    }
+    for (case, session) in CASES.iter() {
+        let input = std::fs::read(folder.join("receiver").join(&case.name));
+        let Ok(input) = input else { continue };
+        let (setup, _) = setup::Setup::read(&input).unwrap();
+        let compression = Compression { level: session.n.compression.level, ..setup.n.compression };
+        let n = Negotiated { seed: session.n.seed, compression, ..setup.n };
+        assert_eq!((n, setup.shape), (session.n, session.words.shape(session.n.list_checksum)), "{}", case.name);
+    }
+    let _ = std::fs::remove_dir_all(scratch);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::catalog::{AnyCatalog, RecordId};
 use crate::clock::unix_now;
 use crate::console::files::Pages;
 use crate::console::files::decision::{Decision, Unfit, accepted, ignored, unignored};
+use crate::console::files::replaced::replaced_by;
 use crate::console::files::sources::Searched;
 use crate::console::files::told::{FIELDS, FilePlaces, copy_of, values};
 use crate::local::Local;
@@ -187,7 +188,8 @@ impl ArchiverAgent {
         let auditor = Auditor::new(connect, &service.data_dir, service.bootstrap.clone());
         let data_dir = service.data_dir.clone();
         let looking = tokio::task::spawn_blocking(move || look(auditor, rows, &data_dir));
-        let AuditedCopies { counts, bad, told } = looking.await.map_err(|error| error.to_string())??;
+        let looked = looking.await.map_err(|error| error.to_string())??;
+        let AuditedCopies { counts, bad, told } = looked.sorted(&catalog).await?;
         let count = |what: &str| counts.get(what).and_then(Value::as_u64).unwrap_or(0);
         let mut reopened = 0;
         // Where nothing at all was found the archive may not be mounted.
@@ -200,8 +202,9 @@ impl ArchiverAgent {
             self.console.look_again();
         }
         let said = format!(
-            "{} copies are right, {} different, {} missing, {} unreadable, {} not looked at; {reopened} will be copied again{}",
+            "{} copies are right, {} replaced by later ones, {} different, {} missing, {} unreadable, {} not looked at; {reopened} will be copied again{}",
             count("right"),
+            count("replaced"),
             count("different"),
             count("missing"),
             count("unreadable"),
@@ -244,6 +247,45 @@ impl ChangeTally {
     }
 }
 
+/// Copies that were looked at.
+struct LookedAt {
+    right: u64,
+    /// Rows whose copy cannot be looked for, and why.
+    unfit: Vec<(FileRow, String)>,
+    /// Rows whose copy is not what it should be: in a word, and in more.
+    unlike: Vec<(FileRow, &'static str, String)>,
+}
+
+impl LookedAt {
+    /// Tells those apart that later rows have replaced.
+    async fn sorted(self, catalog: &AnyCatalog) -> Result<AuditedCopies, String> {
+        let names = ["right", "replaced", "different", "missing", "unreadable", "not_looked_at"];
+        let mut counts = names.map(|name| (name, 0u64));
+        let mut count = |what: &str, by: u64| {
+            counts.iter_mut().filter(|(name, _)| *name == what).for_each(|(_, count)| *count += by);
+        };
+        count("right", self.right);
+        count("not_looked_at", self.unfit.len() as u64);
+        let mut all: Vec<_> = self.unfit.iter().map(|(row, why)| told(row, why)).collect();
+        let mut bad = Vec::new();
+        for (row, what, why) in self.unlike {
+            let readable = what != "unreadable";
+            if readable && replaced_by(catalog, &row).await.map_err(|error| error.to_string())?.is_some() {
+                count("replaced", 1);
+                continue;
+            }
+            count(what, 1);
+            all.push(told(&row, &format!("{what}: {why}")));
+            if readable {
+                bad.push(row);
+            }
+        }
+        all.truncate(TOLD_MOST);
+        let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
+        Ok(AuditedCopies { counts, bad, told: all })
+    }
+}
+
 /// What was found of copies.
 struct AuditedCopies {
     /// How many are right, different and so on.
@@ -254,42 +296,28 @@ struct AuditedCopies {
 }
 
 /// Looks at the copies of rows where they are.
-fn look(mut auditor: Auditor, rows: Vec<FileRow>, data_dir: &str) -> Result<AuditedCopies, String> {
-    let names = ["right", "different", "missing", "unreadable", "not_looked_at"];
-    let mut counts = names.map(|name| (name, 0u64));
-    let mut count = |what: &str| counts.iter_mut().filter(|(name, _)| *name == what).for_each(|(_, count)| *count += 1);
-    let (mut copies, mut of, mut bad, mut all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+fn look(mut auditor: Auditor, rows: Vec<FileRow>, data_dir: &str) -> Result<LookedAt, String> {
+    let mut looked = LookedAt { right: 0, unfit: Vec::new(), unlike: Vec::new() };
+    let (mut copies, mut of) = (Vec::new(), Vec::new());
     for row in rows {
         match copy_of(&row, data_dir) {
             Ok(copy) => {
                 copies.push(copy);
                 of.push(row);
             }
-            Err(why) => {
-                count("not_looked_at");
-                all.push(told(&row, &why));
-            }
+            Err(why) => looked.unfit.push((row, why)),
         }
     }
     auditor.look(&copies, &mut |at, state| {
         let (what, why) = match state {
-            CopyState::Right(_) => return count("right"),
+            CopyState::Right(_) => return looked.right += 1,
             CopyState::Other(why) => ("different", why),
             CopyState::Missing => ("missing", "there is nothing under its name".to_owned()),
             CopyState::Unreadable(why) => ("unreadable", why),
         };
-        count(what);
-        all.push(told(&of[at], &format!("{what}: {why}")));
-        if what != "unreadable" {
-            bad.push(of[at].clone());
-        }
+        looked.unlike.push((of[at].clone(), what, why));
     })?;
-    all.truncate(TOLD_MOST);
-    Ok(AuditedCopies {
-        counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect(),
-        bad,
-        told: all,
-    })
+    Ok(looked)
 }
 
 /// Which rows are meant. Of those named by id any state is asked for, so that it can be told why one does not fit.

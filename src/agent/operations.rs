@@ -219,11 +219,12 @@ const VERIFY: &str = "\
 verify(ids=None, pattern=None, repair=False)
 
 **Task** - Has the storage node read copies, and compares them with what was registered; a thousand at most. With `repair`
-those that are missing or different are copied again. Fails where one is not right.
+those that are missing or different are copied again. Fails where one is not right; one that a later row of the same file has
+replaced is.
 
 The session data::
 
-    {\"right\": 1, \"different\": 0, \"missing\": 1, \"unreadable\": 0, \"not_looked_at\": 0, \"reopened\": 1,
+    {\"right\": 1, \"replaced\": 0, \"different\": 0, \"missing\": 1, \"unreadable\": 0, \"not_looked_at\": 0, \"reopened\": 1,
      \"bad\": [{\"id\": 17, \"path\": \"/data/c.npy\", \"why\": \"missing: there is nothing under its name\"}],
      \"more\": false, \"timestamp\": 1795350042.1}";
 const RESUME: &str = "\

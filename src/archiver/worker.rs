@@ -16,7 +16,7 @@ use super::unfinished::Strays;
 use super::verdict::Verdict;
 use super::{ArchiverSettings, BATCH_FILES, Direction, Existing};
 use crate::backoff::Backoff;
-use crate::catalog::{CatalogError, CopyPlace};
+use crate::catalog::{CatalogError, CopyPlace, RecordId};
 use crate::status::{DatabaseUse, Failure, told};
 use crate::transfer::{Summary, TransferError};
 use crate::transport::Connect;
@@ -33,7 +33,7 @@ const BREAKS_MOST: u32 = 3;
 const BREAK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Says of a place whether an earlier copy of the same file stands there.
-pub(super) type AskTable = dyn Fn(&CopyPlace) -> Result<bool, CatalogError> + Send + Sync;
+pub(super) type AskTable = dyn Fn(&CopyPlace) -> Result<Option<RecordId>, CatalogError> + Send + Sync;
 
 /// Bytes of a file of which hundreds take a long link no longer than the beginning and the end of a session.
 const SMALL: u64 = 16 << 10;
@@ -42,7 +42,7 @@ const SMALL: u64 = 16 << 10;
 #[derive(Clone)]
 pub(super) struct Workplace {
     /// Asks the table.
-    pub(super) is_earlier_copy: Arc<AskTable>,
+    pub(super) last_copy: Arc<AskTable>,
     pub(super) settings: Arc<ArchiverSettings>,
     pub(super) control: Control,
     pub(super) permits: Arc<SessionPermits>,
@@ -266,8 +266,8 @@ impl Worker {
         if job.variant == 0 && !job.replaces && self.common.settings.existing == Existing::Replace {
             let path = archived_path(&self.common.settings, job.place.as_str());
             let copy = CopyPlace { id: job.id, source: job.source.clone(), path };
-            match (self.common.is_earlier_copy)(&copy) {
-                Ok(true) => {
+            match (self.common.last_copy)(&copy) {
+                Ok(Some(last)) if last <= copy.id => {
                     tracing::info!(
                         event = "replacing",
                         id = job.id.0,
@@ -277,7 +277,7 @@ impl Worker {
                     job.replaces = true;
                     return Some(job);
                 }
-                Ok(false) => {}
+                Ok(_) => {}
                 Err(error) => {
                     let trouble =
                         self.common.control.progress().database_trouble(DatabaseUse::Asking, &error.to_string());

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 const COMMAND_MOST: usize = 32 * 1024;
 /// Letters behind the name of a file that a receiver has not finished.
 const TEMPORARY: usize = 6;
-/// What each script says first, so that it is known that it ran.
-const RAN: &str = "ran";
+/// What each script says first, so that it is known that it ran; before it stands what the account's shell says at each start.
+const RAN: &str = "archiver-ran";
 
 /// Tells of each path what stands there (S), that it is an empty folder (E), unfinished files beside it (T and the letters
 /// behind their names), and one that is kept aside (A). The first argument is the name of folders for those.
-const LOOK: &str = r#"echo ran; a=$1; shift; i=0
+const LOOK: &str = r#"echo archiver-ran; a=$1; shift; i=0
 for f; do d=${f%/*}; n=${f##*/}
 if [ -d "$f" ] && ! [ -L "$f" ]; then if [ -n "$(ls -A "$f" | head -n 1)" ]; then echo "$i S"; else echo "$i E"; fi
 elif [ -e "$f" ] || [ -L "$f" ]; then echo "$i S"; fi
@@ -25,22 +25,27 @@ for t in "$d/.$n."??????; do if [ -f "$t" ] && ! [ -L "$t" ]; then echo "$i T ${
 if [ -f "$d/$a/$n" ]; then echo "$i A"; fi
 i=$((i+1)); done"#;
 /// Removes each path, and the folder that it was kept aside in if nothing else is in it.
-const REMOVE: &str = r#"echo ran; a=$1; shift; s=0
+const REMOVE: &str = r#"echo archiver-ran; a=$1; shift; s=0
 for f; do d=${f%/*}; if [ "${d##*/}" = "$a" ]; then if ! [ -L "$d" ]; then rm -f -- "$f"; rmdir -- "$d" 2>/dev/null; fi
 else rm -rf -- "$f" || s=1; fi; done; exit $s"#;
-/// Removes the folders for unfinished files within each path, and tells which files may be unfinished ones.
-const SWEEP: &str = r#"echo ran; a=$1; shift; s=0
+/// Removes the folders for unfinished files within each path, and tells how many files there are, and which of them may be
+/// unfinished ones.
+const SWEEP: &str = r#"echo archiver-ran; a=$1; shift; s=0
 for f; do find "$f" -type d -name "$a" -prune -exec rm -rf -- {} + || s=1
-find "$f" -type f -name '.*.??????' || s=1; done; exit $s"#;
+find "$f" -type f -name '.*.??????' || s=1
+find "$f" -type f -exec sh -c 'echo "files $#"' sh {} + || s=1; done; exit $s"#;
 /// Makes folders.
-const MAKE: &str = r#"echo ran; shift; s=0; for f; do mkdir -p -- "$f" || s=1; done; exit $s"#;
+const MAKE: &str = r#"echo archiver-ran; shift; s=0; for f; do mkdir -p -- "$f" || s=1; done; exit $s"#;
 
 /// Why something could not be done there.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FarTrouble {
-    /// It may pass.
+    /// The far end is out of reach for all batches.
     #[error("{0}")]
     Passing(String),
+    /// Something there is in this batch's way.
+    #[error("{0}")]
+    OfBatch(String),
     /// The account does nothing but serve files.
     #[error("the account at {0} runs no commands and has no SFTP")]
     NothingBut(String),
@@ -107,30 +112,38 @@ impl FarHand {
         Ok(spared)
     }
 
-    /// All its files are proven: makes the folders that have none, and removes what broken sessions have left among them.
-    pub(super) fn complete(&mut self, batch: &BatchExtent) -> Result<(), FarTrouble> {
+    /// All its files are proven: makes the folders that have none, and removes what broken sessions have left among them. False
+    /// where files are there no more.
+    pub(super) fn complete(&mut self, batch: &BatchExtent) -> Result<bool, FarTrouble> {
         let folders: Vec<_> = batch.places.folders.iter().map(|place| self.path(place)).collect();
         if self.run(MAKE, &folders)?.is_none() {
             let sftp = self.sftp()?;
             for folder in &folders {
                 sftp.make_dir(Path::new(folder), 0o755).map_err(passing)?;
             }
-            return Ok(());
+            return Ok(true);
         }
         let files: HashSet<_> = batch.places.files.iter().map(|place| self.path(place)).collect();
         let dirs: BTreeSet<_> = batch.places.folders.iter().collect();
-        let (within, alone): (Vec<_>, Vec<_>) = batch.units.iter().partition(|unit| dirs.contains(unit));
-        let within: Vec<_> = within.into_iter().map(|unit| self.path(unit)).collect();
+        let (within, alone): (Vec<_>, Vec<_>) = batch.units.iter().cloned().partition(|unit| dirs.contains(unit));
+        let within: Vec<_> = within.into_iter().map(|unit| self.path(&unit)).collect();
         let lines = self.run(SWEEP, &within)?.unwrap_or_default();
-        let is_within = |path: &String| within.iter().any(|unit| path.starts_with(&format!("{unit}/")));
-        let mut strays: Vec<_> =
-            lines.into_iter().flatten().filter(|path| is_within(path) && !files.contains(path)).collect();
-        let alone: Vec<_> = alone.into_iter().cloned().collect();
-        let found = self.look_by_shell(&alone)?.unwrap_or_default();
-        for (unit, found) in alone.iter().zip(found) {
-            strays.extend(self.beside(unit, &found, &batch.spared));
+        let mut there = 0;
+        let mut strays = Vec::new();
+        for line in lines.into_iter().flatten() {
+            if let Some(count) = line.strip_prefix("files ") {
+                there += count.parse().unwrap_or(0);
+            } else if within.iter().any(|unit| line.starts_with(&format!("{unit}/"))) && !files.contains(&line) {
+                strays.push(line);
+            }
         }
-        self.run(REMOVE, &strays).map(drop)
+        let found = self.look_by_shell(&alone)?.unwrap_or_default();
+        there = (there + found.iter().filter(|found| found.stands).count()).saturating_sub(strays.len());
+        for (unit, found) in alone.iter().zip(&found) {
+            strays.extend(self.beside(unit, found, &batch.spared));
+        }
+        self.run(REMOVE, &strays)?;
+        Ok(there >= files.len())
     }
 
     /// Removes what there is of it; whether there was something.
@@ -188,8 +201,12 @@ impl FarHand {
     }
 
     fn sftp(&mut self) -> Result<Sftp, FarTrouble> {
-        self.connect.sftp().map_err(|error| match error {
-            ConnectError::Setup(_) | ConnectError::NoCommand { .. } => FarTrouble::NothingBut(self.connect.describe()),
+        // Once may be the link's trouble.
+        let opened = self.connect.sftp().or_else(|_| self.connect.sftp());
+        opened.map_err(|error| match error {
+            ConnectError::Setup(_) | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => {
+                FarTrouble::NothingBut(self.connect.describe())
+            }
             error => FarTrouble::Passing(error.to_string()),
         })
     }
@@ -224,9 +241,9 @@ impl FarHand {
             let start = ["sh", "-c", script, "sh", &self.aside].map(OsString::from);
             let words: Vec<OsString> = start.into_iter().chain(part.iter().map(OsString::from)).collect();
             let connect = self.connect.as_mut();
-            // The connection may have been left alone for long; the next is new.
+            // The connection may be the one that broke; the next is new.
             let output = match connect.run(&words) {
-                Err(ConnectError::Lost { .. } | ConnectError::Timeout { .. }) => connect.run(&words),
+                Err(ConnectError::Lost { .. } | ConnectError::NoCommand { .. }) => connect.run(&words),
                 output => output,
             };
             let output = match output {
@@ -236,12 +253,12 @@ impl FarHand {
             };
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             let mut lines = said.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned);
-            if lines.next().as_deref() != Some(RAN) {
+            if !lines.any(|line| line == RAN) {
                 return Ok(None);
             }
             if output.status != Some(0) {
                 let why = String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("it was ended").to_owned();
-                return Err(FarTrouble::Passing(format!(
+                return Err(FarTrouble::OfBatch(format!(
                     "at {}: {}",
                     connect.describe(),
                     crate::disk::shown(why.as_bytes())
@@ -337,12 +354,18 @@ mod tests {
         let mut hand = FarHand::new(Box::new(Local::default()), base.to_str().unwrap(), ".aside");
         let files = ["book/.x.mpgbak", "book/sub/y", "f"];
         let batch = extent(&["book", "f"], &files, &["book", "book/sub", "book/em pty/é"], Spared::new());
-        hand.complete(&batch).unwrap();
+        assert!(hand.complete(&batch).unwrap());
         for there in ["book/.x.mpgbak", "book/sub/y", "f", "book/em pty/é"] {
             assert!(base.join(there).exists(), "{there}");
         }
         for gone in ["book/.x.aB3dE6", "book/sub/.aside", ".f.aB3dE6", ".aside"] {
             assert!(!base.join(gone).exists(), "{gone}");
+        }
+        for gone in ["f", "book/sub/y"] {
+            let kept = fs::read(base.join(gone)).unwrap();
+            fs::remove_file(base.join(gone)).unwrap();
+            assert!(!hand.complete(&batch).unwrap(), "{gone} is there no more");
+            fs::write(base.join(gone), kept).unwrap();
         }
     }
 

@@ -13,6 +13,7 @@ use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::sqlite::batches::{BatchCount, BatchRow, BatchStep, WantedBatches};
 use crate::catalog::{AnyCatalog, CatalogError};
 use crate::clock::unix_now;
+use crate::disk::summed::FileStamp;
 use crate::transport::Connect;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -28,13 +29,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 20;
 /// Batches that are read at once.
 const READINGS: usize = 2;
-/// Attempts at reading a file before its batch has failed.
-const READINGS_MOST: u32 = 5;
 /// How long batches that are over are remembered, and how often it is looked which ones are to be forgotten.
 const KEPT: f64 = 30.0 * 86_400.0;
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// For how long what a failed batch has written is tried to be removed.
 const UNDOING: f64 = 7.0 * 86_400.0;
+/// How long a cancellation waits for a batch that nobody knows, seconds.
+const UNKNOWN: f64 = 86_400.0;
 /// Failed errands after which a run with an end waits for the far end no more.
 const ONCE_PATIENCE: usize = 3;
 
@@ -46,6 +47,8 @@ pub(crate) struct BatchTerms {
     pub(crate) link: String,
     /// A batch that is older has failed.
     pub(crate) deadline: Duration,
+    /// A batch has failed whose files cannot be read so often.
+    pub(crate) attempts: i64,
     /// The base of all places.
     pub(crate) data_dir: String,
     pub(crate) sources: Sources,
@@ -62,10 +65,14 @@ pub(crate) struct BatchKeeper {
     hand: Arc<Mutex<FarHand>>,
     /// States as they were told.
     told: HashMap<String, BatchState>,
+    /// Requests for other links, which are not read again.
+    others: HashMap<String, FileStamp>,
     /// What keeps a batch, beside its rows.
     troubles: HashMap<String, String>,
     readings: HashMap<String, BatchReading>,
     errand: Option<Errand>,
+    /// Until when a batch is left alone for which an errand failed, and its pauses.
+    left: HashMap<String, (Instant, Backoff)>,
     /// Pauses between attempts at a far end that is out of reach, and when the next one is due.
     backoff: Backoff,
     far_due: Instant,
@@ -81,7 +88,7 @@ pub(crate) struct BatchKeeper {
 /// The reading of a batch's files.
 struct BatchReading {
     stop: Arc<AtomicBool>,
-    attempts: u32,
+    attempts: i64,
     /// `None` between two attempts.
     task: Option<JoinHandle<Result<(), ReadTrouble>>>,
     due: Instant,
@@ -97,6 +104,8 @@ struct Errand {
 enum ErrandEnd {
     Looked(Spared),
     Completed,
+    /// Files that were proven are there no more.
+    Missing,
     /// Whether there was something to be removed.
     Removed(bool),
 }
@@ -115,9 +124,11 @@ impl BatchKeeper {
             catalog,
             control,
             told: HashMap::new(),
+            others: HashMap::new(),
             troubles: HashMap::new(),
             readings: HashMap::new(),
             errand: None,
+            left: HashMap::new(),
             backoff: Backoff::default(),
             far_due: Instant::now(),
             forget_due: Instant::now(),
@@ -134,11 +145,15 @@ impl BatchKeeper {
 
     /// Does it for as long as the run lasts; never ends by itself.
     pub(crate) async fn run(&mut self) {
+        let mut said = None;
         loop {
             let began = Instant::now();
-            if let Err(error) = self.turn().await {
+            let error = self.turn().await.err().map(|error| error.to_string());
+            // Once, for as long as it is the same.
+            if let Some(error) = error.as_ref().filter(|_| error != said) {
                 tracing::info!(event = "batch_trouble", "{error}; trying again");
             }
+            said = error;
             self.rest(began.elapsed()).await;
         }
     }
@@ -162,7 +177,13 @@ impl BatchKeeper {
         let Some(table) = self.table() else { return Ok(false) };
         for batch in table.batches(WantedBatches::Open).await? {
             let count = table.batch_count(&batch.id).await?;
-            let waits = batch.step == BatchStep::Listed && count.proven < count.files && count.given_up.is_none();
+            let waits = match batch.step {
+                BatchStep::Listed if count.proven < count.files => count.given_up.is_none(),
+                // It was tried.
+                BatchStep::Reading => self.troubles.contains_key(&batch.id),
+                BatchStep::Undoing => batch.ended.is_some(),
+                _ => self.left.contains_key(&batch.id),
+            };
             if !waits {
                 return Ok(true);
             }
@@ -201,8 +222,13 @@ impl BatchKeeper {
             self.rebuilt = true;
         }
         self.end_errand(table).await?;
-        for entry in self.terms.spool.requests()? {
-            self.take(table, &entry).await?;
+        let requests = self.terms.spool.requests()?;
+        self.others.retain(|name, _| requests.iter().any(|entry| entry.name == *name));
+        for entry in &requests {
+            let stamp = FileStamp::at(&entry.path);
+            if stamp.is_none() || self.others.get(&entry.name) != stamp.as_ref() {
+                self.take(table, entry).await?;
+            }
         }
         for entry in self.terms.spool.cancellations()? {
             self.cancel(table, &entry).await?;
@@ -245,8 +271,10 @@ impl BatchKeeper {
         };
         let taken = match parsed {
             Ok(Some(request)) => batch(request.id.as_str(), request.to_json(), BatchStep::Taken, None),
-            // Another's.
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                self.others.extend(FileStamp::at(&entry.path).map(|stamp| (entry.name.clone(), stamp)));
+                return Ok(());
+            }
             Err(why) => {
                 let name = entry.name.strip_suffix(".json").unwrap_or(&entry.name);
                 batch(name, String::new(), BatchStep::Failed, Some(why))
@@ -260,7 +288,10 @@ impl BatchKeeper {
                 }
             }
             self.seen.insert(taken.id.clone());
-            self.tell(table, &taken).await?;
+        }
+        // Also of one that was there before, should it not have been told.
+        if let Some(known) = table.batch(&taken.id).await?.filter(|known| known.link == self.terms.link) {
+            self.tell(table, &known).await?;
         }
         self.terms.spool.remove(entry)?;
         Ok(())
@@ -289,7 +320,10 @@ impl BatchKeeper {
             }
             Some(_) => {}
             // It may be of another link, whose mover has not seen it.
-            None => return Ok(()),
+            None if FileStamp::at(&entry.path).is_some_and(|stamp| unix_now() - stamp.mtime() < UNKNOWN) => {
+                return Ok(());
+            }
+            None => {}
         }
         Ok(self.terms.spool.remove(entry)?)
     }
@@ -302,7 +336,10 @@ impl BatchKeeper {
         self.troubles.remove(&batch.id);
         table.undo_batch(batch, why).await?;
         self.control.recall(&table.batch_rows(&batch.id).await?);
-        Ok(())
+        match table.batch(&batch.id).await? {
+            Some(batch) => self.tell(table, &batch).await,
+            None => Ok(()),
+        }
     }
 
     /// Brings a batch on as far as it can come now.
@@ -369,12 +406,17 @@ impl BatchKeeper {
             }
             Err(ReadTrouble::Stopped) => drop(self.readings.remove(&batch.id)),
             Err(ReadTrouble::Lasting(why)) => return self.fail(table, batch, &why).await,
+            Err(ReadTrouble::Place(why)) => {
+                reading.due = Instant::now() + self.terms.poll.max(LOOK_EVERY);
+                self.troubles.insert(batch.id.clone(), why);
+            }
             Err(ReadTrouble::Passing(why)) => {
                 reading.attempts += 1;
-                if reading.attempts >= READINGS_MOST {
+                if reading.attempts >= self.terms.attempts {
                     return self.fail(table, batch, &why).await;
                 }
-                reading.due = Instant::now() + self.terms.poll * 2u32.pow(reading.attempts);
+                let doublings = u32::try_from(reading.attempts).unwrap_or(u32::MAX).min(16);
+                reading.due = Instant::now() + self.terms.poll * 2u32.pow(doublings);
                 self.troubles.insert(batch.id.clone(), why);
             }
         }
@@ -383,7 +425,8 @@ impl BatchKeeper {
 
     /// Has done at the far end what its step asks for, if nothing else is done there.
     async fn send(&mut self, table: &SqliteCatalog, batch: &BatchRow) -> Result<(), BatchTrouble> {
-        if self.errand.is_some() || self.far_due > Instant::now() {
+        let due = self.left.get(&batch.id).map_or(self.far_due, |(due, _)| self.far_due.max(*due));
+        if self.errand.is_some() || due > Instant::now() {
             return Ok(());
         }
         let request = requested(batch)?;
@@ -397,7 +440,7 @@ impl BatchKeeper {
             let end = match step {
                 BatchStep::Taken => hand.look(&extent.units).map(ErrandEnd::Looked),
                 BatchStep::Undoing => hand.remove(&extent).map(ErrandEnd::Removed),
-                _ => hand.complete(&extent).map(|()| ErrandEnd::Completed),
+                _ => hand.complete(&extent).map(|all| if all { ErrandEnd::Completed } else { ErrandEnd::Missing }),
             };
             bell.notify_one();
             end
@@ -428,9 +471,20 @@ impl BatchKeeper {
                     }
                 }
             }
-            Err(FarTrouble::Passing(why)) => return self.far_away(table, &batch, why).await,
+            Err(FarTrouble::Passing(why)) => {
+                self.far_due = Instant::now() + self.backoff.pause();
+                return self.far_trouble(table, &batch, why).await;
+            }
+            Err(FarTrouble::OfBatch(why)) => {
+                self.backoff.reset();
+                let (due, backoff) =
+                    self.left.entry(batch.id.clone()).or_insert_with(|| (Instant::now(), Backoff::default()));
+                *due = Instant::now() + backoff.pause();
+                return self.far_trouble(table, &batch, why).await;
+            }
         };
         self.backoff.reset();
+        self.left.remove(&batch.id);
         self.troubles.remove(&batch.id);
         match end {
             ErrandEnd::Looked(spared) => self.looked(table, &batch, &spared).await?,
@@ -439,9 +493,20 @@ impl BatchKeeper {
                     tracing::info!(event = "batch_done", batch = batch.id, "Batch {} is done", batch.id);
                 }
             }
+            ErrandEnd::Missing => {
+                tracing::warn!(
+                    event = "batch_trouble",
+                    batch = batch.id,
+                    "Files of batch {} were proven and are there no more; all of it is proven anew",
+                    batch.id
+                );
+                table.reopen_batch(&batch.id).await?;
+                self.control.look_again();
+            }
             // A far end that has lost its link may have written since.
             ErrandEnd::Removed(true) => {
-                self.far_due = Instant::now() + self.terms.poll.min(LOOK_EVERY);
+                let due = Instant::now() + self.terms.poll.min(LOOK_EVERY);
+                self.left.insert(batch.id.clone(), (due, Backoff::default()));
                 return Ok(());
             }
             ErrandEnd::Removed(false) => drop(table.step_batch(&batch, BatchStep::Failed, None).await?),
@@ -470,9 +535,8 @@ impl BatchKeeper {
         }
     }
 
-    /// Nothing can be done at the far end now.
-    async fn far_away(&mut self, table: &SqliteCatalog, batch: &BatchRow, why: String) -> Result<(), BatchTrouble> {
-        self.far_due = Instant::now() + self.backoff.pause();
+    /// Nothing can be done for it at the far end now.
+    async fn far_trouble(&mut self, table: &SqliteCatalog, batch: &BatchRow, why: String) -> Result<(), BatchTrouble> {
         if batch.step == BatchStep::Undoing {
             let why = format!("{}; what it has written is not removed yet: {why}", reason(batch));
             // Whoever waits for it is not to wait for that.

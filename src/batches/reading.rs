@@ -7,7 +7,7 @@ use crate::archiver::layout::RemotePath;
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::sqlite::batches::BatchedFile;
 use crate::disk::shown;
-use crate::disk::summed::{SymlinkRule, sum};
+use crate::disk::summed::{SumError, SymlinkRule, sum};
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -27,8 +27,10 @@ const ENTRIES_MOST: usize = 1_000_000;
 /// Why a batch cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReadTrouble {
-    /// It may pass.
+    /// It may pass, and counts as a failed attempt.
     Passing(String),
+    /// It is not the file's: its folder is away, or its file system is in trouble.
+    Place(String),
     /// It is so for good.
     Lasting(String),
     /// Nobody wants it any more.
@@ -107,8 +109,10 @@ impl BatchReader {
         }
         let source = path.to_str().ok_or_else(|| no_text(&path))?.to_owned();
         let stopped = || self.stop.load(Relaxed);
-        let summed = sum(&path, SymlinkRule::Followed, &|_| {})
-            .map_err(|error| ReadTrouble::Passing(format!("{}: {error}", shown(path.as_os_str().as_bytes()))))?;
+        let summed = sum(&path, SymlinkRule::Followed, &|_| {}).map_err(|error| match error {
+            SumError::Unreadable(error) => unreadable(&path, &error),
+            error => ReadTrouble::Passing(format!("{}: {error}", shown(path.as_os_str().as_bytes()))),
+        })?;
         if stopped() {
             return Err(ReadTrouble::Stopped);
         }
@@ -126,12 +130,18 @@ impl BatchReader {
     }
 }
 
+/// The table's trouble is no file's.
 fn passing(error: impl std::fmt::Display) -> ReadTrouble {
-    ReadTrouble::Passing(error.to_string())
+    ReadTrouble::Place(error.to_string())
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ReadTrouble {
-    ReadTrouble::Passing(format!("{} cannot be read: {error}", shown(path.as_os_str().as_bytes())))
+    let why = format!("{} cannot be read: {error}", shown(path.as_os_str().as_bytes()));
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ReadTrouble::Passing(why),
+        io::ErrorKind::NotFound if path.parent().is_some_and(Path::is_dir) => ReadTrouble::Passing(why),
+        _ => ReadTrouble::Place(why),
+    }
 }
 
 fn no_text(path: &Path) -> ReadTrouble {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// The version of requests and states that is read and written.
-pub(super) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 1;
 /// Bytes of a request.
 pub(crate) const REQUEST_MOST: u64 = 16 << 20;
 /// Letters of a batch's name.

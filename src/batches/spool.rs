@@ -21,8 +21,6 @@ const FILES: &str = "files.db";
 const SUFFIX: &str = ".json";
 /// Bytes of a state.
 const STATE_MOST: u64 = 64 << 10;
-/// Requests, or cancellations, that are looked at in one turn.
-const TURN: usize = 1000;
 
 /// Why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +80,9 @@ impl BatchSpool {
         }
     }
 
-    /// The database in which the mover remembers batches and their files.
-    pub(crate) fn database(&self) -> PathBuf {
-        self.folder.join(FILES)
+    /// The database in which the mover remembers the batches of this folder, and their files.
+    pub(crate) fn database(folder: &Path) -> PathBuf {
+        folder.join(FILES)
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -126,7 +124,7 @@ impl BatchSpool {
     pub(crate) fn names(&self) -> io::Result<Vec<BatchId>> {
         let mut ids = Vec::new();
         for part in [NEW, STATE] {
-            for entry in self.listed(part, usize::MAX)? {
+            for entry in self.listed(part)? {
                 ids.extend(entry.name.strip_suffix(SUFFIX).and_then(|id| BatchId::new(id).ok()));
             }
         }
@@ -137,12 +135,12 @@ impl BatchSpool {
 
     /// Requests that nobody has taken, in the order of their names.
     pub(super) fn requests(&self) -> io::Result<Vec<SpoolName>> {
-        self.listed(NEW, TURN)
+        self.listed(NEW)
     }
 
     /// Cancellations that nobody has followed.
     pub(super) fn cancellations(&self) -> io::Result<Vec<SpoolName>> {
-        self.listed(CANCEL, TURN)
+        self.listed(CANCEL)
     }
 
     /// Reads a request; the inner error is the request's own.
@@ -195,7 +193,7 @@ impl BatchSpool {
         self.folder.join(NEW).join(named(id))
     }
 
-    fn listed(&self, part: &str, most: usize) -> io::Result<Vec<SpoolName>> {
+    fn listed(&self, part: &str) -> io::Result<Vec<SpoolName>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(self.folder.join(part))? {
             let entry = entry?;
@@ -206,7 +204,6 @@ impl BatchSpool {
             found.push(SpoolName { name: shown(entry.file_name().as_bytes()), path: entry.path() });
         }
         found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        found.truncate(most);
         Ok(found)
     }
 

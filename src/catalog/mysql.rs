@@ -521,8 +521,8 @@ impl Catalog for MySqlCatalog {
         self.id_step
     }
 
-    async fn is_earlier_copy(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
-        self.stands_of_same_place(copy).await
+    async fn last_copy(&self, copy: &CopyPlace) -> Result<Option<RecordId>, CatalogError> {
+        self.last_of_same_place(copy).await
     }
 
     fn path_limit(&self) -> usize {
@@ -676,8 +676,9 @@ fn is_lost_race(code: u16) -> bool {
     matches!(code, 1205 | 1213 | 1020)
 }
 
-/// ER_DATA_TOO_LONG, ER_TRUNCATED_WRONG_VALUE_FOR_FIELD (a letter that the column's character set lacks), and
-/// ER_DUP_ENTRY: in the tables of 2019 the path is UNIQUE.
+/// What is wrong with a row's data, and holds up no other: ER_DATA_TOO_LONG, ER_TRUNCATED_WRONG_VALUE_FOR_FIELD (a letter that the
+/// column's character set lacks), ER_DUP_ENTRY (in the tables of 2019 the path is UNIQUE), ER_BAD_NULL_ERROR, ER_WARN_DATA_OUT_OF_RANGE,
+/// ER_TRUNCATED_WRONG_VALUE, ER_NO_DEFAULT_FOR_FIELD, ER_NO_REFERENCED_ROW_2, and a CHECK that failed, of MySQL and of MariaDB.
 fn is_bad_data(code: u16) -> bool {
-    matches!(code, 1406 | 1366 | 1062)
+    matches!(code, 1406 | 1366 | 1062 | 1048 | 1264 | 1292 | 1364 | 1452 | 3819 | 4025)
 }

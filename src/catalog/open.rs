@@ -221,10 +221,10 @@ impl Catalog for AnyCatalog {
         }
     }
 
-    async fn is_earlier_copy(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
+    async fn last_copy(&self, copy: &CopyPlace) -> Result<Option<RecordId>, CatalogError> {
         match self {
-            Self::Mysql(catalog) => catalog.is_earlier_copy(copy).await,
-            Self::Sqlite(catalog) => catalog.is_earlier_copy(copy).await,
+            Self::Mysql(catalog) => catalog.last_copy(copy).await,
+            Self::Sqlite(catalog) => catalog.last_copy(copy).await,
         }
     }
 

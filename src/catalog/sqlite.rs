@@ -281,8 +281,8 @@ impl Catalog for SqliteCatalog {
         .await
     }
 
-    async fn is_earlier_copy(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
-        self.stands_of_same_file(copy).await
+    async fn last_copy(&self, copy: &CopyPlace) -> Result<Option<RecordId>, CatalogError> {
+        self.last_of_same_file(copy).await
     }
 
     fn generation(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! `batch`: work that is not a row, handed over in a spool folder and asked for there.
 
+mod manifest;
+
 use super::files::wording::bytes;
 use super::flags::batch::{AddBatchArgs, BatchArgs, BatchSpoolArgs, BatchVerb, ListBatchArgs, NamedBatchArgs};
 use super::output::{print, printable, say};
@@ -18,6 +20,7 @@ pub(super) fn batch(args: BatchArgs) -> Result<u8> {
         BatchVerb::Status(args) => status(&args),
         BatchVerb::Cancel(args) => cancel(&args),
         BatchVerb::List(args) => list(&args),
+        BatchVerb::FromManifest(args) => manifest::from_manifest(&args),
     }
 }
 

@@ -164,7 +164,7 @@ fn run(args: &MonitorArgs, agent: Option<Resolved>) -> Result<u8> {
         let _ = source.join();
     }
     let code = code?;
-    monitor.end();
+    drop(monitor);
     let now = counters.snapshot();
     tracing::info!(event = "ended", "Ended: {}", now.line());
     runtime.shutdown_timeout(Duration::from_millis(200));

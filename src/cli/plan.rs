@@ -30,7 +30,7 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
         bail!("Option --data-dir holds a NUL or a line end: {:?}", args.data_dir);
     }
     let (database, options) = match &args.batches {
-        Some(spool) => spooled(args, &BatchSpool::open(spool)?)?,
+        Some(spool) => spooled(args, spool)?,
         None if args.link.is_some() => bail!("Option --link is for batches; give --batches, or leave it out"),
         None => table(&args.table)?,
     };
@@ -47,6 +47,7 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
         database,
         options,
         data_dir: args.data_dir.clone(),
+        spool: args.batches.clone(),
         direction,
         ssh,
         bootstrap: bootstrap(&args.ssh)?,
@@ -57,7 +58,7 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
 }
 
 /// The table of a spool's batches, of one link.
-fn spooled(args: &ServiceArgs, spool: &BatchSpool) -> Result<(Database, catalog::Options)> {
+fn spooled(args: &ServiceArgs, spool: &Path) -> Result<(Database, catalog::Options)> {
     let TableArgs { table, layout, max_copy_attempts, .. } = &args.table;
     for (option, given) in [("--table", table.is_some()), ("--layout", layout.is_some())] {
         if given {
@@ -72,7 +73,7 @@ fn spooled(args: &ServiceArgs, spool: &BatchSpool) -> Result<(Database, catalog:
     };
     let selection = Selection { targets: vec![link], max_attempts: (*max_copy_attempts).into() };
     let options = catalog::Options { selection, table: None, layout: None, create: true };
-    Ok((Database::Sqlite(spool.database()), options))
+    Ok((Database::Sqlite(BatchSpool::database(spool)), options))
 }
 
 /// What a run does with batches.
@@ -92,6 +93,7 @@ fn batches(args: &RunArgs, service: &Service, settings: &ArchiverSettings) -> Re
         spool: BatchSpool::open(spool)?,
         link: service.options.selection.targets.concat(),
         deadline: Duration::from_secs(args.batch_deadline),
+        attempts: settings.max_attempts,
         data_dir: service.data_dir.clone(),
         sources: service.sources.clone(),
         aside: settings.aside.clone(),

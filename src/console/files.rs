@@ -3,6 +3,7 @@
 pub(crate) mod adding;
 pub(crate) mod decision;
 mod pages;
+pub(crate) mod replaced;
 pub(crate) mod sources;
 pub(crate) mod told;
 pub(crate) mod tree;

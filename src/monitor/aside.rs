@@ -97,6 +97,12 @@ impl Aside {
         self.entries.get(key)
     }
 
+    /// Whether it was refused for this reason.
+    pub(crate) fn is_rejected(&self, key: &SpoolNumber, why: &str) -> bool {
+        let same = |entry: &AsideEntry| entry.state == AsideState::Rejected && entry.why == kept(why, WHY_MOST);
+        self.entries.get(key).is_some_and(same)
+    }
+
     /// All entries, in order of their messages.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&SpoolNumber, &AsideEntry)> {
         self.entries.iter()
@@ -243,9 +249,13 @@ fn put_change(change: AsideChange, body: &mut Vec<u8>) -> (SpoolNumber, Option<(
     (key, entry)
 }
 
+fn kept(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
 /// Adds a text, of which no more is kept than this; gives that.
 fn put_text<'a>(text: &'a str, most: usize, body: &mut Vec<u8>) -> &'a str {
-    let text = &text[..text.floor_char_boundary(most)];
+    let text = kept(text, most);
     let len = u16::try_from(text.len()).unwrap_or(0);
     body.extend_from_slice(&len.to_le_bytes());
     body.extend_from_slice(&text.as_bytes()[..len.into()]);

@@ -4,7 +4,7 @@ use super::columns::{ColumnError, MonitorAddress, columns};
 use super::frame::SpooledMessage;
 use super::message::{MessageTopic, PublisherMessage};
 use super::notice::{ArchiveName, FileNotice};
-use crate::catalog::announced::{AnnouncedFile, PysmurfColumns, WatchedMark, watched_key};
+use crate::catalog::announced::{AnnouncedFile, PysmurfColumns, SpoolNumber, WatchedMark, watched_key};
 use crate::clock::unix_now;
 use crate::disk::summed::SummedFile;
 use std::time::Duration;
@@ -46,10 +46,8 @@ impl RegistrarRules {
     ) -> Result<AnnouncedFile, String> {
         let notice = read_notice(message)?;
         let columns = self.columns(&notice, path_limit).map_err(|error| error.to_string())?;
-        let watched = (notice.archive == ArchiveName::Watched).then(|| WatchedMark {
-            key: watched_key(&self.owner(), notice.path.as_bytes()),
-            stamp: summed.stamp.to_string(),
-        });
+        let watched = (notice.archive == ArchiveName::Watched)
+            .then(|| WatchedMark { key: self.watched_key(&notice.path), stamp: summed.stamp.to_string() });
         Ok(AnnouncedFile {
             watched,
             md5: summed.md5,
@@ -67,6 +65,11 @@ impl RegistrarRules {
         self.address.as_ref().map(|address| format!("{}.{}", address.site, address.instance)).unwrap_or_default()
     }
 
+    /// By what the table knows a watched file.
+    pub(super) fn watched_key(&self, path: &str) -> String {
+        watched_key(&self.owner(), path.as_bytes())
+    }
+
     fn columns(&self, notice: &FileNotice, path_limit: usize) -> Result<PysmurfColumns, ColumnError> {
         match &self.address {
             None => Ok(PysmurfColumns::default()),
@@ -80,6 +83,11 @@ impl RegistrarRules {
 pub(super) fn read_notice(message: &SpooledMessage) -> Result<FileNotice, String> {
     let read = PublisherMessage::read(&message.bytes).map_err(|error| error.to_string())?;
     FileNotice::of(&read, message.received).map_err(|error| error.to_string())
+}
+
+/// Under which number the refusal of a watched file is set aside: such a file is found anew at each look, and has one.
+pub(super) fn refusal_key(watched_key: String) -> SpoolNumber {
+    SpoolNumber { spool: watched_key, number: 0 }
 }
 
 /// What a message is about, for people: its file, or its beginning.

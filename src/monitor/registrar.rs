@@ -232,7 +232,6 @@ impl Registrar {
                 self.pool.submit(job(SumKey { key, archive }, &notice));
                 EntryStage::Summing(Instant::now())
             }
-            Err(why) if archive == ArchiveName::Watched => void_of(&message, &why),
             Err(why) => EntryStage::ToReject(why),
         };
         self.course.lane(archive).push(message, stage);
@@ -262,11 +261,10 @@ impl Registrar {
         let stage = match result {
             Ok(summed) => match self.rules.row(&message, &summed, self.table.path_limit()) {
                 Ok(row) => EntryStage::Ready(Box::new(row)),
-                Err(why) if archive == ArchiveName::Watched => void_of(&message, &why),
                 Err(why) => EntryStage::ToReject(why),
             },
             // It is found again by who has found it.
-            Err(why) if archive == ArchiveName::Watched => void(&message, &why),
+            Err(why) if archive == ArchiveName::Watched => unsummed(&message, &why),
             Err(why) => EntryStage::ToWait(why.to_string()),
         };
         if let Some(entry) = self.course.lane(archive).entry(key.number) {
@@ -290,22 +288,20 @@ fn job(key: SumKey, notice: &FileNotice) -> SumJob<SumKey> {
     SumJob { key, path: notice.file().to_owned(), links }
 }
 
-/// Tells why nothing comes of a watched file for now: it is gone, or it cannot be read.
-fn void(message: &SpooledMessage, why: &SumError) -> EntryStage {
+/// What comes of a watched file that cannot be summed: who has found it finds it again once it is whole, or read by us.
+fn unsummed(message: &SpooledMessage, why: &SumError) -> EntryStage {
+    let what = told(message);
     match why {
         SumError::Unreadable(why) if why.kind() == ErrorKind::NotFound => {
-            tracing::info!(event = "vanished", "Not registered, since it is gone: {}", told(message));
+            tracing::info!(event = "vanished", "Not registered, since it is gone: {what}");
             EntryStage::Void
         }
-        why => void_of(message, &why.to_string()),
+        SumError::Unreadable(_) => EntryStage::ToReject(why.to_string()),
+        SumError::NoFile | SumError::Changed => {
+            tracing::info!(event = "awaited", "Not registered yet: {what}: {why}");
+            EntryStage::Void
+        }
     }
-}
-
-/// Tells why nothing comes of a watched file for now.
-fn void_of(message: &SpooledMessage, why: &str) -> EntryStage {
-    let what = told(message);
-    tracing::warn!(event = "watch_refused", "Not registered: {what}: {why}; it is tried again when all is looked at");
-    EntryStage::Void
 }
 
 fn disk(error: io::Error) -> RegistrarTrouble {

@@ -241,13 +241,13 @@ fn expect_told_by_who_met_it(log: &str, words: &str) {
 
 #[test]
 fn trouble_is_told_once_and_calls_nobody_before_it_lasts() {
-    let Some(router) = Crossbar::start() else { return };
-    let site = Site::new(&router, "told");
+    let Some(router) = Crossbar::shared() else { return };
+    let site = Site::new(router, "told");
     site.add("a.txt", 0);
     let agent = site.agent("told", "log");
     let log = || fs::read_to_string(site.at("log")).unwrap();
     let status =
-        || steer(&router, "told", &json!([["run", "status", {}]])).map_or(Value::Null, |answers| answers[0][2].clone());
+        || steer(router, "told", &json!([["run", "status", {}]])).map_or(Value::Null, |answers| answers[0][2].clone());
     until("the file is copied, and told", || status()["data"]["archiver"]["copied"] == 1);
     for word in ["WARN", "ERROR", "Could not publish"] {
         assert_eq!(lines(&log(), word), [""; 0], "{}", log());
@@ -267,25 +267,25 @@ fn trouble_is_told_once_and_calls_nobody_before_it_lasts() {
 
 #[test]
 fn a_storage_node_out_of_reach_is_told_once() {
-    let Some(router) = Crossbar::start() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     // Nobody listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let site = Site::with(&router, "link", &format!(", [--ssh-host, 127.0.0.1], [--ssh-port, {port}]"));
+    let site = Site::with(router, "link", &format!(", [--ssh-host, 127.0.0.1], [--ssh-port, {port}]"));
     site.add("a.txt", 0);
     let agent = site.agent("link", "log");
     let log = || fs::read_to_string(site.at("log")).unwrap();
     until("it was tried three times", || lines(&log(), "refused").len() >= 3);
     expect_told_by_who_met_it(&log(), "refused");
     let status =
-        || steer(&router, "link", &json!([["run", "status", {}]])).map_or(Value::Null, |answers| answers[0][2].clone());
+        || steer(router, "link", &json!([["run", "status", {}]])).map_or(Value::Null, |answers| answers[0][2].clone());
     until("the session tells of it", || status()["messages"].to_string().contains("refused"));
     assert!(agent.terminate().success());
 }
 
 #[test]
 fn rows_are_listed_shown_and_changed_and_copies_verified_by_tasks() {
-    let Some(router) = Crossbar::start() else { return };
-    let site = Site::new(&router, "tasks");
+    let Some(router) = Crossbar::shared() else { return };
+    let site = Site::new(router, "tasks");
     for name in ["a.npy", "b.npy"] {
         site.add(name, 0);
     }
@@ -297,7 +297,7 @@ fn rows_are_listed_shown_and_changed_and_copies_verified_by_tasks() {
     until("the files are copied", || site.copied() == 2);
     let wait = |task: &str| json!([task, "wait", {"timeout": 60}]);
     let done = |steps: &Value| -> Vec<Value> {
-        let answers = steer(&router, "tasks", steps).unwrap();
+        let answers = steer(router, "tasks", steps).unwrap();
         answers.into_iter().skip(1).step_by(2).map(|answer| answer[2].clone()).collect()
     };
     let answers = done(&json!([
@@ -368,8 +368,8 @@ fn rows_are_listed_shown_and_changed_and_copies_verified_by_tasks() {
 
 #[test]
 fn questions_to_the_table_know_it_from_the_site_file() {
-    let Some(router) = Crossbar::start() else { return };
-    let site = Site::with(&router, "asked", ", [--ssh-host, node], [--ssh-key, /nowhere/key]");
+    let Some(router) = Crossbar::shared() else { return };
+    let site = Site::with(router, "asked", ", [--ssh-host, node], [--ssh-key, /nowhere/key]");
     site.add("waits.txt", 2);
     let ask = |words: &[&str]| {
         let mut command = site.command();

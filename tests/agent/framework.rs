@@ -13,14 +13,7 @@ use pysmurf_archiver::ocs::wamp::{WampMessage, Wire};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-
-/// The router of the tests that leave it alone; the shell around it ends it with this process.
-fn router() -> Option<&'static Crossbar> {
-    static ROUTER: OnceLock<Option<Crossbar>> = OnceLock::new();
-    ROUTER.get_or_init(Crossbar::start).as_ref()
-}
 
 /// Runs the genuine client through these steps; what it got.
 fn client(router: &Crossbar, instance: &str, password: &str, steps: &Value) -> Value {
@@ -60,7 +53,7 @@ impl Drop for Background {
 
 #[test]
 fn the_genuine_client_finds_and_describes_the_agent() {
-    let Some(router) = router() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     let _agent = Running::join(config("described", &router.url()));
     let got = client(
         router,
@@ -109,7 +102,7 @@ fn the_genuine_client_finds_and_describes_the_agent() {
 
 #[test]
 fn operations_answer_as_those_of_python_agents() {
-    let Some(router) = router() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     let _agent = Running::join(config("steered", &router.url()));
     let ops = |args: Value, kwargs: Value| json!(["call", ".ops", args, kwargs]);
     // Each step with the answer's code and text; the answers to WAMP errors are looked at below.
@@ -187,7 +180,7 @@ fn operations_answer_as_those_of_python_agents() {
 
 #[test]
 fn others_are_served_while_a_wait_is_pending() {
-    let Some(router) = router() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     let agent = Running::join(config("waited-for", &router.url()));
     let waiting = router
         .snippet("client.py")
@@ -210,7 +203,7 @@ fn others_are_served_while_a_wait_is_pending() {
 
 #[test]
 fn heartbeats_and_blocks_reach_python_and_the_registry() {
-    let Some(router) = router() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     let mut registry = router.python();
     registry.args(["-m", "ocs.agents.registry.agent", "--instance-id", "registry"]);
     let _registry = Background(registry.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
@@ -290,7 +283,7 @@ fn a_router_that_dies_three_times_stops_nothing() {
 
 #[test]
 fn a_second_agent_of_the_name_ends_and_the_first_stays() {
-    let Some(router) = router() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     let first = Running::join(config("only-one", &router.url()));
     let mut second = Running::start(config("only-one", &router.url()));
     let end = second.end();
@@ -304,7 +297,7 @@ fn a_second_agent_of_the_name_ends_and_the_first_stays() {
 
 #[test]
 fn an_address_outside_the_site_is_refused() {
-    let Some(router) = router() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     let mut foreign = config("foreign", &router.url());
     foreign.address_root = "elsewhere".to_owned();
     let end = Running::start(foreign).end();
@@ -313,7 +306,7 @@ fn an_address_outside_the_site_is_refused() {
 
 #[test]
 fn passwords_of_an_override_give_levels() {
-    let Some(router) = router() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     let mut guarded = config("guarded", &router.url());
     guarded.access_policy = Some("override:two,three".to_owned());
     let _agent = Running::join(guarded);
@@ -330,7 +323,7 @@ fn passwords_of_an_override_give_levels() {
 
 #[test]
 fn shutdown_leaves_the_router_and_frees_the_name() {
-    let Some(router) = router() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     let mut agent = Running::join(config("leaving", &router.url()));
     agent.handle.shutdown();
     assert_eq!(agent.end(), AgentEnd::Asked);
@@ -455,7 +448,7 @@ fn tls_child() {
 
 #[test]
 fn pending_waits_are_bounded_and_hinder_nobody() {
-    let Some(router) = router() else { return };
+    let Some(router) = Crossbar::shared() else { return };
     let mut agent = Running::join(config("crowded", &router.url()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let call = |request: u64, action: &str| WampMessage::Call {

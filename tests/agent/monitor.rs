@@ -183,10 +183,10 @@ const MARK: &str = "Mark";
 
 #[test]
 fn the_feeds_are_those_of_the_genuine_monitor() {
-    let Some(router) = Crossbar::start() else { return };
-    let site = Site::new(&router, "");
-    let (ours, theirs) = (site.ours(), site.theirs(&router));
-    let subscriber = Subscriber::new(&router);
+    let Some(router) = Crossbar::shared() else { return };
+    let site = Site::new(router, "");
+    let (ours, theirs) = (site.ours(), site.theirs(router));
+    let subscriber = Subscriber::new(router);
     let stream = "STREAMER:crate1slot2";
     let mut first = 0;
     until("both publish", || {

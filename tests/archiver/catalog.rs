@@ -7,6 +7,8 @@ mod mysql;
 #[path = "catalog/sqlite.rs"]
 mod sqlite;
 
+use std::time::Instant;
+
 use pysmurf_archiver::catalog::{AnyCatalog, Catalog, CatalogError, Hold, Outcome, Pending, Record, RecordId, Settled};
 
 /// A sum whose first bytes look like text and end of text.
@@ -106,5 +108,26 @@ fn unavailable_message<T>(result: Result<T, CatalogError>) -> String {
         Err(error @ CatalogError::Unavailable { .. }) => error.to_string(),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("accepted"),
+    }
+}
+
+/// How long a call takes, the median and the longest of several, in milliseconds.
+struct Timed(Vec<(&'static str, Vec<f64>)>);
+
+impl Timed {
+    fn note(&mut self, what: &'static str, began: Instant) {
+        let ms = began.elapsed().as_secs_f64() * 1000.0;
+        match self.0.iter_mut().find(|(name, _)| *name == what) {
+            Some((_, times)) => times.push(ms),
+            None => self.0.push((what, vec![ms])),
+        }
+    }
+
+    fn print(mut self, title: &str) {
+        println!("{title}");
+        for (what, times) in &mut self.0 {
+            times.sort_by(f64::total_cmp);
+            println!("  {what:24} {:8.1} ms, at most {:8.1} ms", times[times.len() / 2], times[times.len() - 1]);
+        }
     }
 }

@@ -61,6 +61,14 @@ fn a_file_registered_anew_replaces_its_own_copy_and_no_other() {
             let expected = vec![("17950/a/file".to_owned(), bytes.clone()), ("loose".to_owned(), loose.clone())];
             assert!(copies(&place) == expected, "{road} {indexed}: {log}");
             assert!(log.contains("its earlier copy is replaced"), "{log}");
+            // Nothing is wrong with what was replaced.
+            if road == "here" {
+                let mut verify = place.program();
+                verify.args(["files", "verify"]).args(command(&place, &sshd, road).get_args().skip(1));
+                verify.args(["--all", "--json", "--db", &sync.address, "--archive-name", "smurf"]);
+                let told = Run::to_end(verify).expect(0).log;
+                assert!(told.contains("\"right\":2,\"replaced\":2,\"different\":0"), "{told}");
+            }
             // Another file that goes to the same place, and one of another archive.
             let other = place.source("other/file", 1000, 2);
             let row = sync.add(&other, "smurf", "17950/a/file", true);

@@ -57,7 +57,7 @@ impl Scene {
         self.monitor_with(&[])
     }
 
-    fn rejects(&self, more: &[&str]) -> Over {
+    pub(crate) fn rejects(&self, more: &[&str]) -> Over {
         let mut command = self.command(&["rejects"]);
         command.args(more);
         Run::to_end(command)

@@ -166,10 +166,10 @@ fn a_link_that_falls_silent_counts_against_no_file() {
 }
 
 /// A small file system of its own; unmounted when dropped.
-struct Mount(std::path::PathBuf);
+pub(crate) struct Mount(pub(crate) std::path::PathBuf);
 
 impl Mount {
-    fn new(place: &Place, name: &str, options: &str) -> Option<Self> {
+    pub(crate) fn new(place: &Place, name: &str, options: &str) -> Option<Self> {
         let folder = place.path(name);
         fs::create_dir(&folder).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&folder).status();

@@ -176,7 +176,8 @@ fn what_cannot_be_watched_is_told_and_a_folder_that_comes_back_is_looked_at() {
         fs::create_dir(folder.join(n.to_string())).unwrap();
     }
     let monitor = scene.watch(&["--watch-folders", "3"]);
-    assert!(monitor.run.kill().log.contains("more than 3 folders below"));
+    let log = monitor.run.wait(Duration::from_secs(60)).log;
+    assert!(log.contains("more than 3 folders below") && !log.contains("panicked"), "{log}");
     let monitor = scene.watch(&["--watch-folders", "4"]);
     put(&scene.place.path("filled/x"), "x");
     fs::rename(scene.place.path("filled"), folder.join("4")).unwrap();
@@ -195,6 +196,34 @@ fn what_cannot_be_watched_is_told_and_a_folder_that_comes_back_is_looked_at() {
     command.arg("--db-path").arg(scene.database());
     let log = Run::to_end(command).expect(2).log;
     assert!(log.contains("Option --watch") && log.contains("absent") && log.contains("No such file"), "{log}");
+}
+
+#[test]
+fn a_watched_file_that_the_table_refuses_stands_among_the_rejects_once_until_it_is_registered() {
+    let Some(server) = MariaDb::shared() else { return };
+    let scene = Scene::new();
+    let table = Table::new(server, "watched_refused", Age::V1);
+    let folder = scene.watched();
+    table.execute("ALTER TABLE pysmurf_files_v1 ADD CONSTRAINT no_darks CHECK (path NOT LIKE '%dark.fits')");
+    put(&folder.join("dark.fits"), "abc\n");
+    let watch = ["--watch", folder.to_str().unwrap(), "--watch-settle", "0.2", "--watch-rescan", "1"];
+    let more = [&["--db", &table.url, "--register-as", "observatory.camera-monitor"], &watch[..]].concat();
+    let monitor = scene.monitor_with(&more);
+    // What comes later is registered meanwhile, and each time all was looked at.
+    for n in 0..4 {
+        put(&folder.join(format!("{n}.fits")), "abc\n");
+        wait_until("the next row", || table.rows().len() == n + 1);
+        put(&folder.join("dark.fits"), "abc\n");
+        monitor.wait_for("no_darks");
+    }
+    let rejects = scene.rejects(&[]).expect(1).log;
+    assert!(rejects.matches("dark.fits").count() == 1 && rejects.contains("no_darks"), "{rejects}");
+    table.execute("ALTER TABLE pysmurf_files_v1 DROP CONSTRAINT no_darks");
+    wait_until("the refused file is registered", || table.rows().len() == 5);
+    wait_until("it is no reject any more", || !scene.rejects(&[]).log.contains("dark.fits"));
+    let log = monitor.run.log();
+    assert_eq!(log.matches("no_darks").count(), 1, "{log}");
+    drop(monitor.end());
 }
 
 #[test]

@@ -50,10 +50,10 @@ fn each_code_of_the_page_on_files_is_met() {
         assert_eq!(run(&format!("files {line} DB")), expected, "files {line}");
         met.entry(line.split(' ').next().unwrap().to_owned()).or_default().insert(expected);
     };
-    // Rows 1 and 2 are copied, 3 waits, 4 has failed.
-    files("add data/right data/damaged --remote-prefix 17000", 0);
+    // Rows 1 and 2 are copied, 3 waits, 4 has failed. Of one command the order is that in which files were summed.
+    files("add data/right --remote-prefix 17000", 0);
+    files("add data/damaged --remote-prefix 17000", 0);
     assert_eq!(run("run --once DB TO"), 0);
-    // One by one: of two that are read at once either may have the lower number.
     files("add data/late --remote-prefix 17000", 0);
     files("add data/gone --remote-prefix 17000", 0);
     fs::remove_file(at("data/gone")).unwrap();

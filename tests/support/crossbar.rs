@@ -25,6 +25,13 @@ pub struct Crossbar {
 }
 
 impl Crossbar {
+    /// That of all tests which leave it alone: a start takes ten seconds of a processor. The shell around it ends it with this
+    /// process.
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<Crossbar>> = OnceLock::new();
+        SHARED.get_or_init(Self::start).as_ref()
+    }
+
     /// Starts one; `None` when there is no Python to run it.
     pub fn start() -> Option<Self> {
         Self::start_in(tempfile::tempdir().unwrap(), &Value::Null)

@@ -17,8 +17,9 @@ def test_the_genuine_librarian_is_as_the_stand_in() -> None:
             pytest.fail("LIBRARIAN_SRC does not say where the genuine Librarian is")
         pytest.skip("LIBRARIAN_SRC does not say where the genuine Librarian is")
     assert Path(tree, "hera_librarian").is_dir(), f"LIBRARIAN_SRC: {tree} has no hera_librarian"
-    words = [sys.executable, "-m", "pytest", "-q", str(Path(__file__).parent)]
+    words = [sys.executable, "-m", "pytest", "-q", "-r", "s", str(Path(__file__).parent)]
     done = subprocess.run(
-        words, env=os.environ | {"LIBRARIAN_TREE": tree}, capture_output=True, text=True, timeout=600, check=False
+        words, env=os.environ | {"LIBRARIAN_TREE": tree}, capture_output=True, text=True, timeout=3_600, check=False
     )
+    print(done.stdout[-4_000:])
     assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-4_000:]

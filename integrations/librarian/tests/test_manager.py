@@ -130,14 +130,14 @@ def full(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source_does_not_answer(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = os.stat
+    genuine = Path.stat
 
-    def stat(path: Any, *more: Any, **others: Any) -> Any:
-        if str(path).endswith("é.g3"):
+    def stat(path: Path, **more: Any) -> os.stat_result:
+        if path.name == "é.g3":
             raise OSError(5, "Input/output error")
-        return genuine(path, *more, **others)
+        return genuine(path, **more)
 
-    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(Path, "stat", stat)
 
 
 @pytest.mark.parametrize("trouble", [unset, relative, open_to_others, a_file, full, source_does_not_answer])
@@ -198,6 +198,20 @@ def test_the_status_is_what_the_archiver_says(
     mover.say(ours.batch_id, status, error=error)
     assert ours.transfer_status(settings) == means
     assert error is None or error in said[-1]
+
+
+def test_a_batch_that_no_archiver_takes_is_told_of(mover: Mover, settings: Any, said: Any) -> None:
+    ours = handed_over(mover, settings)
+    ours.transfer_status(settings)
+    assert not [line for line in said if line.startswith("WARNING")]
+    ours.submitted = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    assert ours.transfer_status(settings) == TransferStatus.INITIATED
+    assert said[-1].startswith(
+        f"WARNING No archiver has taken batch {ours.batch_id} since 2026-01-02 03:04:05 UTC; does"
+    )
+    mover.take(ours.batch_id)
+    ours.transfer_status(settings)
+    assert len([line for line in said if line.startswith("WARNING")]) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 use super::parse::parse_file;
 use super::{Action, FilterError, Given, Match, MergeFile, Origin, Rule, RuleSide, cvs_rules};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// Merge files within merge files are followed this deep.
@@ -118,10 +119,10 @@ impl RuleSet {
         if !brought.any(|placed| matches!(&placed.rule, Rule::Match(rule) if rule.modifiers.xattr)) {
             return self.attributes();
         }
-        let mut rules = Vec::new();
+        let (mut rules, mut passed) = (Vec::new(), vec![false; scope.lists.len()]);
         for rule in &self.of_attributes {
             match rule {
-                Rule::DirMerge(file) => scope.attributes(file, 0, &mut rules),
+                Rule::DirMerge(file) => scope.attributes((file, 0), &mut passed, &mut rules),
                 Rule::Match(rule) => rules.push(rule.clone()),
                 Rule::Cvs(_) => {}
             }
@@ -239,7 +240,8 @@ impl RuleSet {
         if self.rules.is_empty() {
             return None;
         }
-        let asked = NameInQuestion { scope, name, is_dir, parent, absolute: scope.absolute(name) };
+        let passed = RefCell::new(vec![false; scope.lists.len()]);
+        let asked = NameInQuestion { scope, name, is_dir, parent, absolute: scope.absolute(name), passed };
         let (rule, list) = self.rules.iter().find_map(|rule| asked.rule(rule, None, 0))?;
         Some(RuleVerdict { side: self.side, rule, list })
     }
@@ -251,13 +253,16 @@ impl RuleSet {
 }
 
 impl Scope {
-    /// The rules for attributes that a per-directory file has come to.
-    fn attributes(&self, file: &MergeFile, depth: usize, rules: &mut Vec<Match>) {
-        let list = self.lists.iter().find(|list| *list.file == *file).filter(|_| depth < DEPTH_MOST);
-        for placed in list.iter().flat_map(|list| list.rules.iter()) {
+    /// The rules for attributes that a per-directory file has come to. Each list is gone through once, whoever names it.
+    fn attributes(&self, (file, depth): (&MergeFile, usize), passed: &mut [bool], rules: &mut Vec<Match>) {
+        let Some(at) = self.lists.iter().position(|list| *list.file == *file) else { return };
+        if depth == DEPTH_MOST || std::mem::replace(&mut passed[at], true) {
+            return;
+        }
+        for placed in self.lists[at].rules.iter() {
             match &placed.rule {
                 Rule::Match(rule) if rule.modifiers.xattr => rules.push(rule.clone()),
-                Rule::DirMerge(inner) if inner != file => self.attributes(inner, depth + 1, rules),
+                Rule::DirMerge(inner) => self.attributes((inner, depth + 1), passed, rules),
                 _ => {}
             }
         }
@@ -373,6 +378,8 @@ struct NameInQuestion<'r, 'n> {
     is_dir: bool,
     parent: ParentDir,
     absolute: Vec<u8>,
+    /// Which of the scope's lists were asked: what says nothing once says nothing when another file names it, too.
+    passed: RefCell<Vec<bool>>,
 }
 
 /// A rule that matches, and the kind of file that brought it.
@@ -385,10 +392,11 @@ impl<'r> NameInQuestion<'r, '_> {
             Rule::Match(rule) => self.matches(rule, base).then_some((rule, None)),
             Rule::Cvs(_) => None,
             Rule::DirMerge(file) if depth < DEPTH_MOST => {
-                let list = self.scope.lists.iter().find(|list| *list.file == *file)?;
-                // A file that names itself adds nothing to its own list.
-                let itself = |rule: &Rule| matches!(rule, Rule::DirMerge(inner) if inner == file);
-                let mut rules = list.rules.iter().filter(|placed| !itself(&placed.rule));
+                let at = self.scope.lists.iter().position(|list| *list.file == *file)?;
+                if std::mem::replace(self.passed.borrow_mut().get_mut(at)?, true) {
+                    return None;
+                }
+                let mut rules = self.scope.lists[at].rules.iter();
                 let (rule, inner) = rules.find_map(|placed| self.rule(&placed.rule, Some(&placed.base), depth + 1))?;
                 Some((rule, inner.or(Some(file))))
             }

@@ -283,3 +283,23 @@ fn perishable_rules_go_with_their_directory() {
     assert!(absolute.excludes(&absolute.top(b"/etc/"), b"x", false, ParentDir::Kept));
     assert!(!absolute.excludes(&absolute.top(b"/var"), b"etc/x", false, ParentDir::Kept));
 }
+
+/// Three files, each of which names all three: gone through as often as they name each other they would have no end.
+#[test]
+fn files_that_name_each_other_are_each_asked_once() {
+    let set = RuleSet::new(RuleSide::Sender, &rules(&[": .a", "-x user.*"], &Mode::default()));
+    let of = |name: &[u8]| {
+        let own = match name {
+            b".a" => "- a\n",
+            b".b" => "- b\n-x secret.*\n",
+            _ => "+ a\n- c\n",
+        };
+        format!(": .a\n: .b\n: .c\n{own}").into_bytes()
+    };
+    let scope = set.enter(&set.top(b"/"), b".", &mut |name| Ok(Some(of(name)))).unwrap();
+    let excludes = |name: &str| set.excludes(&scope, name.as_bytes(), false, ParentDir::Kept);
+    // A file's rules count where it is named first.
+    assert!(!excludes("a") && excludes("b") && excludes("c") && !excludes("d"));
+    let attributes = set.attributes_in(&scope);
+    assert!(attributes.exclude(b"secret.x") && attributes.exclude(b"user.x") && !attributes.exclude(b"trusted.x"));
+}

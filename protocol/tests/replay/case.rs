@@ -52,7 +52,10 @@ impl Node {
 }
 
 pub(crate) fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures")
+    // From this crate, and from that of the fuzzer.
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = [own.join("tests/captures"), own.join("../protocol/tests/captures")];
+    folders.into_iter().find(|folder| folder.is_dir()).unwrap()
 }
 
 /// All cases, in the order of their numbers.

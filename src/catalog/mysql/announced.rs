@@ -164,7 +164,7 @@ impl MySqlCatalog {
                 continue;
             }
             match self.insert_announced(&mut transaction, file).await {
-                Err(Error::Server(error)) if is_refusal(error.code) => {
+                Err(Error::Server(error)) if is_bad_data(error.code) => {
                     return Err(Stopped::Outcome(AnnouncedOutcome::Refused(index, error.message)));
                 }
                 inserted => inserted?,
@@ -208,12 +208,6 @@ impl MySqlCatalog {
         let values = columns.into_iter().filter_map(|(_, value)| value).collect();
         conn.exec_drop(query, Params::Positional(values)).await
     }
-}
-
-/// Also ER_BAD_NULL_ERROR, ER_WARN_DATA_OUT_OF_RANGE, ER_TRUNCATED_WRONG_VALUE, ER_NO_DEFAULT_FOR_FIELD: of the row and of
-/// nothing else.
-fn is_refusal(code: u16) -> bool {
-    is_bad_data(code) || matches!(code, 1048 | 1264 | 1292 | 1364)
 }
 
 /// Whether the file was registered with this sum last; from here on it is.

@@ -4,14 +4,14 @@ use super::MySqlCatalog;
 use super::indexes::INDEX_PATH;
 use super::row::integer;
 use super::table::quote;
-use crate::catalog::{CatalogError, CopyPlace};
+use crate::catalog::{CatalogError, CopyPlace, RecordId};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Value};
 
 impl MySqlCatalog {
     /// A copied row says where the copy is and no longer where its file was: so the last row whose copy is there counts as one
-    /// of the same file, if it is an earlier one. (The place has the file's name in it, and what made it.)
-    pub(super) async fn stands_of_same_place(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
+    /// of the same file. (The place has the file's name in it, and what made it.)
+    pub(super) async fn last_of_same_place(&self, copy: &CopyPlace) -> Result<Option<RecordId>, CatalogError> {
         let mut last = None;
         if self.has_index(INDEX_PATH).await? {
             last = self.last_at(copy, &format!("FORCE INDEX ({INDEX_PATH})"), [0, i64::MAX]).await?;
@@ -25,7 +25,7 @@ impl MySqlCatalog {
                 after = until;
             }
         }
-        Ok(last.is_some_and(|id| id < copy.id.0))
+        Ok(last.map(RecordId))
     }
 
     async fn last_at(&self, copy: &CopyPlace, by: &str, [after, until]: [i64; 2]) -> Result<Option<i64>, CatalogError> {

@@ -161,14 +161,16 @@ impl SqliteCatalog {
         .await
     }
 
-    /// It has failed, for this reason: none of its rows is copied any more.
+    /// It has failed, for this reason: none of its rows is copied any more. Where nobody has looked yet what stands there, nothing
+    /// was written, and nothing is to be removed.
     pub(crate) async fn undo_batch(&self, batch: &BatchRow, why: &str) -> Result<(), CatalogError> {
         let (id, why) = (batch.id.clone(), why.to_owned());
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute(
-                "UPDATE archiver_batch SET step = 'undoing', error = ?2 WHERE id = ?1 AND step NOT IN ('undoing', 'done', 'failed')",
-                params![id, why],
+                "UPDATE archiver_batch SET error = ?2, step = iif(step = 'taken', 'failed', 'undoing'), ended = iif(step = 'taken', ?3, ended) \
+                 WHERE id = ?1 AND step NOT IN ('undoing', 'done', 'failed')",
+                params![id, why, unix_now()],
             )?;
             let ignore = format!(
                 "UPDATE {FILES} SET \"ignore\" = 1 WHERE id IN (SELECT id FROM archiver_batch_file WHERE batch = ?1)"
@@ -184,6 +186,18 @@ impl SqliteCatalog {
         let (id, why) = (batch.id.clone(), why.to_owned());
         let update = "UPDATE archiver_batch SET ended = ?2, error = ?3 WHERE id = ?1 AND ended IS NULL";
         self.run(move |connection| connection.execute(update, params![id, unix_now(), why]).map(drop)).await
+    }
+
+    /// Its rows are to be copied, or proven, once more.
+    pub(crate) async fn reopen_batch(&self, batch: &str) -> Result<(), CatalogError> {
+        let (batch, reopen) = (
+            batch.to_owned(),
+            format!(
+                "UPDATE {FILES} SET remote_md5sum = NULL, failed_copy_attempts = 0 \
+                 WHERE id IN (SELECT id FROM archiver_batch_file WHERE batch = ?1)"
+            ),
+        );
+        self.run(move |connection| connection.execute(&reopen, [batch]).map(drop)).await
     }
 
     /// Registers files of a batch that is being read, and folders; those that are there already are left.

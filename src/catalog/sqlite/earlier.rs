@@ -4,7 +4,7 @@ use super::SqliteCatalog;
 use super::indexes::{INDEX_REMOTE, has};
 use super::table::FILES;
 use super::timecodes::timecode_of;
-use crate::catalog::{CatalogError, CopyPlace};
+use crate::catalog::{CatalogError, CopyPlace, RecordId};
 use rusqlite::{Connection, Error, params};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -16,8 +16,8 @@ const SAME_MOST: usize = 1000;
 type CopyAtPlace = Option<(i64, Vec<u8>)>;
 
 impl SqliteCatalog {
-    /// The row itself has put a copy there before, or the last one that did is an earlier one of the same file.
-    pub(super) async fn stands_of_same_file(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
+    /// The last row that has put a copy there, this one itself included, if it is one of the same file.
+    pub(super) async fn last_of_same_file(&self, copy: &CopyPlace) -> Result<Option<RecordId>, CatalogError> {
         let last = match self.run(|connection| has(connection, INDEX_REMOTE)).await? {
             true => {
                 let (archive, path) = (self.archive.clone(), copy.path.clone());
@@ -28,14 +28,14 @@ impl SqliteCatalog {
                 );
                 self.run(move |connection| last_of(connection, &query, params![archive, path])).await?
             }
-            false => self.last_copy(copy).await?,
+            false => self.last_at(copy).await?,
         };
         let source = copy.source.as_os_str().as_bytes();
-        Ok(last.is_some_and(|(id, path)| id <= copy.id.0 && path == source))
+        Ok(last.filter(|(_, path)| path == source).map(|(id, _)| RecordId(id)))
     }
 
     /// Looks where the place's timecode has files, or where it has none everywhere.
-    async fn last_copy(&self, copy: &CopyPlace) -> Result<CopyAtPlace, CatalogError> {
+    async fn last_at(&self, copy: &CopyPlace) -> Result<CopyAtPlace, CatalogError> {
         let timecodes: BTreeSet<i64> = timecode_of(&copy.path).into_iter().collect();
         let ranges = self.survey(|parts| {
             let mut ranges = match timecodes.is_empty() {

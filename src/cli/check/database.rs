@@ -3,6 +3,7 @@
 use super::report::{CheckReport, CheckStatus};
 use crate::archiver::layout::place;
 use crate::archiver::{Direction, Sources};
+use crate::batches::spool::BatchSpool;
 use crate::catalog::{
     self, AnyCatalog, Catalog, CatalogError, Database, Keeping, Layout, NOTES, Pending, RecordId, Retry,
 };
@@ -16,6 +17,11 @@ const LOOKED_AT: usize = 20;
 /// Says how database, table, rows and source stand.
 pub(super) async fn check(service: &Service, report: &mut CheckReport) {
     let database = &service.database;
+    if let Some(folder) = &service.spool
+        && !spool(folder, report)
+    {
+        return report.not_checked(&["database", "table", "rows", "source"], "no batch was taken yet");
+    }
     match catalog::reach(database).await {
         Ok(product) => report.ok("database", &format!("{}, {product}", address(database))),
         Err(error) => {
@@ -37,6 +43,16 @@ pub(super) async fn check(service: &Service, report: &mut CheckReport) {
         Direction::Pull => report.not_checked(&["source"], "the files are at the far end"),
     }
     catalog.close().await;
+}
+
+/// Says how the spool of batches stands; whether batches were taken.
+fn spool(folder: &Path, report: &mut CheckReport) -> bool {
+    match BatchSpool::find(folder) {
+        Ok(spool) => report.ok("spool", &spool.describe()),
+        Err(_) if !folder.exists() => report.ok("spool", &format!("{} is made by run", folder.display())),
+        Err(error) => report.fail("spool", &error.to_string()),
+    }
+    BatchSpool::database(folder).exists()
 }
 
 /// The address with the account, never with the password.
@@ -91,7 +107,7 @@ async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut CheckReport)
         Some(_) => "--target",
         None => "--archive-name",
     };
-    if totals.pending + totals.given_up + totals.copied == 0 {
+    if totals.pending + totals.given_up + totals.copied == 0 && service.spool.is_none() {
         let names = selection.targets.join(", ");
         let why = format!("{counts}: no row at all, also for {names}; check {option} if files were registered already");
         return report.say("rows", CheckStatus::Warn, &why);

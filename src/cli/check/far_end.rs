@@ -291,6 +291,8 @@ impl FarSide<'_> {
             }
             let owner = answers.iter().find_map(|answer| answer.strip_prefix("owner ")).unwrap_or_default();
             match says("writable") {
+                // Into the root itself nothing is written.
+                false if dir == "/" => report.not_checked(&["writable"], "batches say where they go"),
                 true => report.ok("writable", &format!("by us ({owner})")),
                 false => report.fail(
                     "writable",
@@ -331,7 +333,9 @@ impl FarSide<'_> {
 
     /// Runs a script over there, `$1` being the base directory.
     fn shell(&mut self, script: &str) -> Result<CommandOutput, ConnectError> {
-        self.connect.run(&["sh".into(), "-c".into(), script.into(), "sh".into(), base(self.data_dir).into()])
+        // The root has no name but its slash.
+        let base = Some(base(self.data_dir)).filter(|base| !base.is_empty()).unwrap_or_else(|| "/".to_owned());
+        self.connect.run(&["sh".into(), "-c".into(), script.into(), "sh".into(), base.into()])
     }
 }
 

@@ -11,6 +11,7 @@ use crate::archiver::audit::{Auditor, CopyState};
 use crate::catalog::files::{FileRow, FileStates, RowChange};
 use crate::catalog::{AnyCatalog, Catalog};
 use crate::console::files::decision::Unfit;
+use crate::console::files::replaced::replaced_by;
 use crate::console::files::sources::Searched;
 use crate::console::files::told::copy_of;
 use crate::local::Local;
@@ -69,6 +70,8 @@ struct AuditTally {
     right: u64,
     other: u64,
     missing: u64,
+    /// Those in whose place a later row of the same file has its copy.
+    replaced: u64,
     unreadable: u64,
     /// Those that cannot be looked for.
     unfit: u64,
@@ -79,17 +82,18 @@ struct AuditTally {
 
 impl AuditTally {
     fn seen(&self) -> u64 {
-        self.right + self.other + self.missing + self.unreadable + self.unfit
+        self.right + self.replaced + self.other + self.missing + self.unreadable + self.unfit
     }
 
     fn is_well(&self) -> bool {
-        self.right == self.seen()
+        self.right + self.replaced == self.seen()
     }
 
     fn summary(&self, meter: &Meter) -> String {
         let right = if self.right == 1 { "1 copy is right".into() } else { format!("{} copies are right", self.right) };
         let mut line = format!("{right}, {}, in {}", bytes(meter.bytes()), meter.took());
         for (count, what) in [
+            (self.replaced, "replaced by later ones"),
             (self.other, "different"),
             (self.missing, "missing"),
             (self.unreadable, "unreadable"),
@@ -111,6 +115,7 @@ impl AuditTally {
     fn json(&self, meter: &Meter) -> String {
         json_object([
             ("right", self.right.into()),
+            ("replaced", self.replaced.into()),
             ("different", self.other.into()),
             ("missing", self.missing.into()),
             ("unreadable", self.unreadable.into()),
@@ -140,7 +145,7 @@ impl Audit<'_> {
                 break;
             }
             absent.retain(|id| page.iter().all(|row| row.id().0 != *id));
-            waiting.extend(self.look(&page)?);
+            waiting.extend(self.look(&page).await?);
             let found = self.tally.right + self.tally.other > 0 || !self.args.choice.id.is_empty();
             if found {
                 self.reopen(std::mem::take(&mut waiting)).await?;
@@ -170,7 +175,7 @@ impl Audit<'_> {
     }
 
     /// Looks at the copies of these rows; gives the rows whose copy is to be made again.
-    fn look(&mut self, page: &[FileRow]) -> Result<Vec<FileRow>> {
+    async fn look(&mut self, page: &[FileRow]) -> Result<Vec<FileRow>> {
         let (mut copies, mut of) = (Vec::new(), Vec::new());
         for row in page {
             match copy_of(row, &self.service.data_dir) {
@@ -184,36 +189,41 @@ impl Audit<'_> {
                 }
             }
         }
-        let mut bad = Vec::new();
+        let mut unlike = Vec::new();
         let (tally, meter) = (&mut self.tally, self.meter);
         let looked = self.auditor.look(&copies, &mut |at, state| {
             meter.count_files(1);
-            let row = of[at];
             let (what, why) = match state {
                 CopyState::Right(len) => {
                     tally.right += 1;
                     meter.count_bytes(len);
                     return meter.draw();
                 }
-                CopyState::Other(why) => {
-                    tally.other += 1;
-                    bad.push(row.clone());
-                    ("different", why)
-                }
-                CopyState::Missing => {
-                    tally.missing += 1;
-                    bad.push(row.clone());
-                    ("missing", "there is nothing under its name".into())
-                }
-                CopyState::Unreadable(why) => {
-                    tally.unreadable += 1;
-                    ("unreadable", why)
-                }
+                CopyState::Other(why) => ("different", why),
+                CopyState::Missing => ("missing", "there is nothing under its name".into()),
+                CopyState::Unreadable(why) => ("unreadable", why),
             };
-            let place = printable(&copies[at].place);
-            meter.tell(&format!("{what}: {place}, row {}: {}", row.id().0, printable(&why)));
+            unlike.push((at, what, why));
         });
         looked.map_err(|why| anyhow!("Copies cannot be looked at: {}", printable(&why)))?;
+        let mut bad = Vec::new();
+        for (at, what, why) in unlike {
+            let row = of[at];
+            if what != "unreadable" && replaced_by(self.catalog, row).await?.is_some() {
+                self.tally.replaced += 1;
+                continue;
+            }
+            match what {
+                "different" => self.tally.other += 1,
+                "missing" => self.tally.missing += 1,
+                _ => self.tally.unreadable += 1,
+            }
+            if what != "unreadable" {
+                bad.push(row.clone());
+            }
+            let place = printable(&copies[at].place);
+            meter.tell(&format!("{what}: {place}, row {}: {}", row.id().0, printable(&why)));
+        }
         Ok(bad)
     }
 

@@ -34,6 +34,18 @@ which then tells that it failed.
 
 Exit codes: 0 it will be, 1 it is over, 2 there is no such batch, or usage.";
 
+const MANIFEST_HELP: &str = "\
+M is what `librarian get-store-manifest` wrote. Beside it M.mended.json is
+written, in which this Librarian is the source of each entry, and not whoever
+uploaded it: that is whom the other Librarian calls back. The same manifest to
+the same place is the same batch. More than 5000 files are several batches.
+
+Example:
+  pysmurf-archiver batch from-manifest day.json --link ocs@storage-b \\
+      --to /incoming/2026-02-10 --batches /var/spool/batches
+
+Exit codes: 0 all are handed over, or were before, 2 usage.";
+
 /// What `batch` is to do.
 #[derive(Debug, Args)]
 #[command(after_help = BATCH_HELP)]
@@ -55,6 +67,9 @@ pub(in crate::cli) enum BatchVerb {
     Cancel(NamedBatchArgs),
     /// List all batches
     List(ListBatchArgs),
+    /// Hand over the files of a Librarian's manifest, and write the manifest that the other Librarian is to ingest
+    #[command(after_help = MANIFEST_HELP)]
+    FromManifest(ManifestArgs),
 }
 
 /// Where batches are handed over.
@@ -96,6 +111,28 @@ pub(in crate::cli) struct ListBatchArgs {
     /// Print the state of each batch as a JSON object on a line
     #[arg(long)]
     pub(in crate::cli) json: bool,
+
+    #[command(flatten)]
+    pub(in crate::cli) spool: BatchSpoolArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ManifestArgs {
+    /// The manifest
+    #[arg(value_name = "M")]
+    pub(in crate::cli) manifest: PathBuf,
+
+    /// What `run` calls the far end: its --storage-host or --link
+    #[arg(long, value_name = "NAME", required = true)]
+    pub(in crate::cli) link: String,
+
+    /// Folder at the storage node below which the files go, new each time: the --store-root of `librarian ingest-manifest`
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) to: String,
+
+    /// Name of the batch; by default one made of the manifest
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) name: Option<String>,
 
     #[command(flatten)]
     pub(in crate::cli) spool: BatchSpoolArgs,

@@ -1,10 +1,11 @@
 //! Messages that the table has passed by: their files are looked for, and what nobody waits for any more is rejected.
 
 use super::super::aside::{AsideChange, AsideState};
+use super::super::lane::EntryStage;
 use super::super::making::read_notice;
 use super::super::notice::ArchiveName;
 use super::super::retry;
-use super::{Registrar, RegistrarTrouble, SumKey, disk, job, void};
+use super::{Registrar, RegistrarTrouble, SumKey, disk, job, unsummed};
 use crate::catalog::announced::SpoolNumber;
 use crate::clock::unix_now;
 use crate::disk::summed::{SumError, SummedFile};
@@ -39,11 +40,13 @@ impl Registrar {
         let Some(entry) = self.aside.get(key).filter(|entry| entry.state == AsideState::Waiting) else { return };
         let since = entry.since;
         if let (ArchiveName::Watched, Err(why), Ok(message)) = (archive, &result, self.aside.message(entry)) {
-            void(&message, why);
-            if self.aside.change(vec![AsideChange::Remove(key.clone())]).is_ok() {
-                self.course.late.remove(key);
-            } else {
-                self.course.late.missed(key);
+            let done = match unsummed(&message, why) {
+                EntryStage::ToReject(why) => self.reject_late(key, why),
+                _ => self.aside.change(vec![AsideChange::Remove(key.clone())]).map(drop).map_err(disk),
+            };
+            match done {
+                Ok(()) => self.course.late.remove(key),
+                Err(_) => self.course.late.missed(key),
             }
             return;
         }

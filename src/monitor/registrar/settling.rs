@@ -2,10 +2,10 @@
 
 use super::super::aside::{AsideChange, AsideState};
 use super::super::lane::EntryStage;
-use super::super::making::told;
+use super::super::making::{read_notice, refusal_key, told};
 use super::super::message::PublisherMessage;
 use super::super::notice::ArchiveName;
-use super::{BATCH, Registrar, RegistrarTrouble, WAITING_MOST, disk, void_of};
+use super::{BATCH, Registrar, RegistrarTrouble, WAITING_MOST, disk};
 use crate::catalog::announced::{AnnouncedBatch, AnnouncedFile, AnnouncedOutcome, LaneStep, SpoolNumber};
 use crate::clock::unix_now;
 use std::sync::atomic::Ordering::Relaxed;
@@ -30,7 +30,10 @@ impl Registrar {
                         tracing::info!(event = "registered", archive = file.archive, "Registered {}", file.path);
                     }
                     self.counters.registered.fetch_add((rows - known.len()) as u64, Relaxed);
-                    self.registered(&steps, late)?;
+                    let watched = batch.files.iter().filter_map(|file| file.watched.as_ref());
+                    let refused = watched.map(|mark| refusal_key(mark.key.clone()));
+                    let refused = refused.filter(|key| self.aside.get(key).is_some()).collect();
+                    self.registered(&steps, late, refused)?;
                 }
             }
         }
@@ -42,6 +45,7 @@ impl Registrar {
         room = if self.aside.has_room() { room } else { 0 };
         let (now, mut changes, mut waiting) = (unix_now(), Vec::new(), Vec::new());
         for lane in &mut self.course.lanes {
+            let archive = lane.archive;
             for entry in lane.settled(BATCH) {
                 let (state, why) = match std::mem::replace(&mut entry.stage, EntryStage::Aside) {
                     EntryStage::ToWait(why) if room > 0 => (AsideState::Waiting, why),
@@ -54,10 +58,17 @@ impl Registrar {
                         continue;
                     }
                 };
-                let key = SpoolNumber { spool: self.name.clone(), number: entry.message.number };
+                let mut key = SpoolNumber { spool: self.name.clone(), number: entry.message.number };
                 if state == AsideState::Waiting {
                     room -= 1;
                     waiting.push(key.clone());
+                } else if archive == ArchiveName::Watched
+                    && let Ok(notice) = read_notice(&entry.message)
+                {
+                    key = refusal_key(self.rules.watched_key(&notice.path));
+                    if self.aside.is_rejected(&key, &why) {
+                        continue;
+                    }
                 }
                 changes.push(AsideChange::Put { key, state, since: now, why, message: entry.message.clone() });
             }
@@ -66,8 +77,8 @@ impl Registrar {
         if changed.is_err() {
             // Nothing of it is on disk for sure.
             for change in changes {
-                let AsideChange::Put { key, state, why, .. } = change else { continue };
-                let entry = self.course.lanes.iter_mut().find_map(|lane| lane.entry(key.number));
+                let AsideChange::Put { state, why, message, .. } = change else { continue };
+                let entry = self.course.lanes.iter_mut().find_map(|lane| lane.entry(message.number));
                 if let Some(entry) = entry {
                     entry.stage =
                         if state == AsideState::Waiting { EntryStage::ToWait(why) } else { EntryStage::ToReject(why) };
@@ -148,13 +159,18 @@ impl Registrar {
         let heads = self.course.lanes.iter_mut().flat_map(|lane| lane.settled(BATCH));
         let mut ready = heads.filter(|entry| matches!(entry.stage, EntryStage::Ready(_)));
         if let Some(entry) = ready.nth(index) {
-            let is_watched = batch.files.get(index).is_some_and(|file| file.watched.is_some());
-            entry.stage = if is_watched { void_of(&entry.message, &why) } else { EntryStage::ToReject(why) };
+            entry.stage = EntryStage::ToReject(why);
         }
         Ok(())
     }
 
-    fn registered(&mut self, steps: &[(&'static str, u64)], late: Vec<SpoolNumber>) -> Result<(), RegistrarTrouble> {
+    /// The table says so of these steps, of late ones, and of watched files that were refused before.
+    fn registered(
+        &mut self,
+        steps: &[(&'static str, u64)],
+        late: Vec<SpoolNumber>,
+        refused: Vec<SpoolNumber>,
+    ) -> Result<(), RegistrarTrouble> {
         for (name, to) in steps {
             for lane in self.course.lanes.iter_mut().filter(|lane| lane.archive.name() == *name) {
                 let done: Vec<_> = lane
@@ -168,11 +184,10 @@ impl Registrar {
         }
         let lanes = self.course.lanes.each_ref().map(|lane| (lane.archive.name(), lane.position));
         self.table.remember(self.spool.folder(), &self.name, lanes);
-        for key in &late {
-            self.course.late.remove(key);
-        }
+        let gone: Vec<_> = late.iter().chain(&refused).cloned().collect();
+        gone.iter().for_each(|key| self.course.late.remove(key));
         self.course.forgotten.clear();
-        self.aside.change(late.iter().cloned().map(AsideChange::Remove).collect()).map_err(disk)?;
+        self.aside.change(gone.into_iter().map(AsideChange::Remove).collect()).map_err(disk)?;
         self.course.forgotten = late;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::WatchError;
 use crate::disk::summed::FileStamp;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, ReadDir};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,9 @@ pub(super) enum ScanStep {
 /// A look at folders and all below them; links are not followed.
 #[derive(Default)]
 pub(super) struct FolderScan {
-    /// Folders to be looked at.
+    /// Folders to be looked at, in their order, and to be found.
     folders: VecDeque<PathBuf>,
+    queued: HashSet<PathBuf>,
     /// The one whose turn it is.
     next: Option<PathBuf>,
     reading: Option<ReadDir>,
@@ -29,7 +30,7 @@ pub(super) struct FolderScan {
 impl FolderScan {
     /// One more.
     pub(super) fn add(&mut self, folder: PathBuf) {
-        if !self.folders.contains(&folder) {
+        if self.queued.insert(folder.clone()) {
             self.folders.push_back(folder);
         }
     }
@@ -68,7 +69,7 @@ impl FolderScan {
             let path = entry.path();
             return Some(match entry.file_type() {
                 Ok(kind) if kind.is_dir() => {
-                    self.folders.push_back(path);
+                    self.add(path);
                     ScanStep::Nothing
                 }
                 Ok(kind) if kind.is_file() => match FileStamp::at(&path) {
@@ -79,6 +80,7 @@ impl FolderScan {
             });
         }
         let folder = self.folders.pop_front()?;
+        self.queued.remove(&folder);
         self.next = Some(folder.clone());
         Some(ScanStep::Folder(folder))
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use super::*;
 use crate::support::mariadb::MariaDb;
@@ -616,5 +617,74 @@ async fn ids_may_grow_in_steps() {
     let database = Database::choose(Some(&url), &|_| None).unwrap().unwrap();
     let catalog = catalog::open(&database, options()).await.unwrap();
     assert_eq!(catalog.id_step(), 3);
+    catalog.close().await;
+}
+
+/// What [`super::sqlite`] asks of its kind, as far as it is asked of this one: nothing is deleted beside these tables.
+#[tokio::test]
+async fn duties_ask_a_long_table_for_what_is_new_whoever_writes_meanwhile() {
+    let rows: i64 = std::env::var("ARCHIVER_LONG_TABLE").map_or(60_000, |rows| rows.parse().unwrap());
+    let Some(table) = Table::new("long_table") else { return };
+    table.execute(&format!(
+        "INSERT INTO pysmurf_files_v1 (path, action, timestamp, action_timestamp, format, plot, site, pub_id, instance_id, copied, \
+         failed_copy_attempts, md5sum) SELECT CONCAT('/archive/', 10000 + seq DIV 100000, '/', seq, '_tuning.npy'), 'take', \
+         FROM_UNIXTIME(1000000000 + seq), 1000000000, 'npy', 0, 'observatory', 'crate1slot2', '{TARGET}', 1, 0, \
+         UNHEX(MD5(seq)) FROM seq_1_to_{rows}"
+    ));
+    let catalog = table.open().await;
+    for indexed in [false, true] {
+        if indexed {
+            catalog::make_indexes(&table.database()).await.unwrap();
+        }
+        let mut timed = Timed(Vec::new());
+        let writers: Vec<_> = (0..10)
+            .map(|writer| {
+                let (server, name) = (table.server, table.name);
+                let add = move |n| {
+                    format!(
+                        "INSERT INTO pysmurf_files_v1 (path, instance_id, copied, failed_copy_attempts, md5sum) VALUES \
+                         ('/data/w{writer}/{n}', '{TARGET}', 0, 0, UNHEX('{HEX}'));"
+                    )
+                };
+                let all: String = (0..100).map(add).collect();
+                std::thread::spawn(move || server.execute(&format!("USE `{name}`; {all}")))
+            })
+            .collect();
+        for _ in 0..20 {
+            let began = Instant::now();
+            let newest = catalog.newest().await.unwrap();
+            timed.note("newest", began);
+            let began = Instant::now();
+            let waiting = ready(catalog.look(RecordId(newest.0 - 1000), 256).await.unwrap().rows);
+            timed.note("poll", began);
+            let path = |record: &Record| record.source.to_str().unwrap().to_owned();
+            let outcome = |record: &Record| Outcome::Copied { path: path(record), md5: record.md5 };
+            let settled: Vec<_> = waiting
+                .iter()
+                .take(20)
+                .map(|record| Settled { id: record.id, attempts: 0, outcome: outcome(record), hold: Hold::default() })
+                .collect();
+            let began = Instant::now();
+            assert_eq!(catalog.record(&settled).await.unwrap(), settled.len() as u64);
+            timed.note("record of 20", began);
+            let began = Instant::now();
+            catalog.look(RecordId(rows / 2), 256).await.unwrap();
+            timed.note("look at older rows", began);
+        }
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        for _ in 0..5 {
+            let began = Instant::now();
+            catalog.totals().await.unwrap();
+            timed.note("count", began);
+            let began = Instant::now();
+            catalog.oldest().await.unwrap();
+            timed.note("oldest", began);
+        }
+        timed
+            .print(&format!("{rows} rows, {}, ten writers:", if indexed { "with indexes" } else { "without indexes" }));
+        assert!(catalog.totals().await.unwrap().copied as i64 >= rows);
+    }
     catalog.close().await;
 }

@@ -506,27 +506,6 @@ async fn what_was_found_in_a_long_table_is_remembered() {
     catalog.close().await;
 }
 
-/// How long a call takes, the median and the longest of several, in milliseconds.
-struct Timed(Vec<(&'static str, Vec<f64>)>);
-
-impl Timed {
-    fn note(&mut self, what: &'static str, began: Instant) {
-        let ms = began.elapsed().as_secs_f64() * 1000.0;
-        match self.0.iter_mut().find(|(name, _)| *name == what) {
-            Some((_, times)) => times.push(ms),
-            None => self.0.push((what, vec![ms])),
-        }
-    }
-
-    fn print(mut self, title: &str) {
-        println!("{title}");
-        for (what, times) in &mut self.0 {
-            times.sort_by(f64::total_cmp);
-            println!("  {what:24} {:8.1} ms, at most {:8.1} ms", times[times.len() / 2], times[times.len() - 1]);
-        }
-    }
-}
-
 /// Ten writers fill the table while all is asked that a run asks time and again. `make long-table` has millions of rows, and
 /// shows how long each takes.
 #[tokio::test]
