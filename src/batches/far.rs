@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 const COMMAND_MOST: usize = 32 * 1024;
 /// Letters behind the name of a file that a receiver has not finished.
 const TEMPORARY: usize = 6;
-/// What each script says first, so that it is known that it ran.
-const RAN: &str = "ran";
+/// What each script says first, so that it is known that it ran; before it stands what the account's shell says at each start.
+const RAN: &str = "archiver-ran";
 
 /// Tells of each path what stands there (S), that it is an empty folder (E), unfinished files beside it (T and the letters
 /// behind their names), and one that is kept aside (A). The first argument is the name of folders for those.
-const LOOK: &str = r#"echo ran; a=$1; shift; i=0
+const LOOK: &str = r#"echo archiver-ran; a=$1; shift; i=0
 for f; do d=${f%/*}; n=${f##*/}
 if [ -d "$f" ] && ! [ -L "$f" ]; then if [ -n "$(ls -A "$f" | head -n 1)" ]; then echo "$i S"; else echo "$i E"; fi
 elif [ -e "$f" ] || [ -L "$f" ]; then echo "$i S"; fi
@@ -25,24 +25,27 @@ for t in "$d/.$n."??????; do if [ -f "$t" ] && ! [ -L "$t" ]; then echo "$i T ${
 if [ -f "$d/$a/$n" ]; then echo "$i A"; fi
 i=$((i+1)); done"#;
 /// Removes each path, and the folder that it was kept aside in if nothing else is in it.
-const REMOVE: &str = r#"echo ran; a=$1; shift; s=0
+const REMOVE: &str = r#"echo archiver-ran; a=$1; shift; s=0
 for f; do d=${f%/*}; if [ "${d##*/}" = "$a" ]; then if ! [ -L "$d" ]; then rm -f -- "$f"; rmdir -- "$d" 2>/dev/null; fi
 else rm -rf -- "$f" || s=1; fi; done; exit $s"#;
 /// Removes the folders for unfinished files within each path, and tells how many files there are, and which of them may be
 /// unfinished ones.
-const SWEEP: &str = r#"echo ran; a=$1; shift; s=0
+const SWEEP: &str = r#"echo archiver-ran; a=$1; shift; s=0
 for f; do find "$f" -type d -name "$a" -prune -exec rm -rf -- {} + || s=1
 find "$f" -type f -name '.*.??????' || s=1
 find "$f" -type f -exec sh -c 'echo "files $#"' sh {} + || s=1; done; exit $s"#;
 /// Makes folders.
-const MAKE: &str = r#"echo ran; shift; s=0; for f; do mkdir -p -- "$f" || s=1; done; exit $s"#;
+const MAKE: &str = r#"echo archiver-ran; shift; s=0; for f; do mkdir -p -- "$f" || s=1; done; exit $s"#;
 
 /// Why something could not be done there.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FarTrouble {
-    /// It may pass.
+    /// The far end is out of reach for all batches.
     #[error("{0}")]
     Passing(String),
+    /// Something there is in this batch's way.
+    #[error("{0}")]
+    OfBatch(String),
     /// The account does nothing but serve files.
     #[error("the account at {0} runs no commands and has no SFTP")]
     NothingBut(String),
@@ -198,8 +201,12 @@ impl FarHand {
     }
 
     fn sftp(&mut self) -> Result<Sftp, FarTrouble> {
-        self.connect.sftp().map_err(|error| match error {
-            ConnectError::Setup(_) | ConnectError::NoCommand { .. } => FarTrouble::NothingBut(self.connect.describe()),
+        // Once may be the link's trouble.
+        let opened = self.connect.sftp().or_else(|_| self.connect.sftp());
+        opened.map_err(|error| match error {
+            ConnectError::Setup(_) | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => {
+                FarTrouble::NothingBut(self.connect.describe())
+            }
             error => FarTrouble::Passing(error.to_string()),
         })
     }
@@ -234,9 +241,9 @@ impl FarHand {
             let start = ["sh", "-c", script, "sh", &self.aside].map(OsString::from);
             let words: Vec<OsString> = start.into_iter().chain(part.iter().map(OsString::from)).collect();
             let connect = self.connect.as_mut();
-            // The connection may have been left alone for long; the next is new.
+            // The connection may be the one that broke; the next is new.
             let output = match connect.run(&words) {
-                Err(ConnectError::Lost { .. } | ConnectError::Timeout { .. }) => connect.run(&words),
+                Err(ConnectError::Lost { .. } | ConnectError::NoCommand { .. }) => connect.run(&words),
                 output => output,
             };
             let output = match output {
@@ -246,12 +253,12 @@ impl FarHand {
             };
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             let mut lines = said.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned);
-            if lines.next().as_deref() != Some(RAN) {
+            if !lines.any(|line| line == RAN) {
                 return Ok(None);
             }
             if output.status != Some(0) {
                 let why = String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("it was ended").to_owned();
-                return Err(FarTrouble::Passing(format!(
+                return Err(FarTrouble::OfBatch(format!(
                     "at {}: {}",
                     connect.describe(),
                     crate::disk::shown(why.as_bytes())

@@ -34,6 +34,10 @@ const KEPT: f64 = 30.0 * 86_400.0;
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// For how long what a failed batch has written is tried to be removed.
 const UNDOING: f64 = 7.0 * 86_400.0;
+/// Bytes of the name under which a request is told to have failed that has none of its own.
+const NAME_MOST: usize = 200;
+/// How long a cancellation waits for a batch that nobody knows, seconds.
+const UNKNOWN: f64 = 86_400.0;
 /// Failed errands after which a run with an end waits for the far end no more.
 const ONCE_PATIENCE: usize = 3;
 
@@ -69,6 +73,8 @@ pub(crate) struct BatchKeeper {
     troubles: HashMap<String, String>,
     readings: HashMap<String, BatchReading>,
     errand: Option<Errand>,
+    /// Until when a batch is left alone for which an errand failed, and its pauses.
+    left: HashMap<String, (Instant, Backoff)>,
     /// Pauses between attempts at a far end that is out of reach, and when the next one is due.
     backoff: Backoff,
     far_due: Instant,
@@ -124,6 +130,7 @@ impl BatchKeeper {
             troubles: HashMap::new(),
             readings: HashMap::new(),
             errand: None,
+            left: HashMap::new(),
             backoff: Backoff::default(),
             far_due: Instant::now(),
             forget_due: Instant::now(),
@@ -140,11 +147,15 @@ impl BatchKeeper {
 
     /// Does it for as long as the run lasts; never ends by itself.
     pub(crate) async fn run(&mut self) {
+        let mut said = None;
         loop {
             let began = Instant::now();
-            if let Err(error) = self.turn().await {
+            let error = self.turn().await.err().map(|error| error.to_string());
+            // Once, for as long as it is the same.
+            if let Some(error) = error.as_ref().filter(|_| error != said) {
                 tracing::info!(event = "batch_trouble", "{error}; trying again");
             }
+            said = error;
             self.rest(began.elapsed()).await;
         }
     }
@@ -168,7 +179,13 @@ impl BatchKeeper {
         let Some(table) = self.table() else { return Ok(false) };
         for batch in table.batches(WantedBatches::Open).await? {
             let count = table.batch_count(&batch.id).await?;
-            let waits = batch.step == BatchStep::Listed && count.proven < count.files && count.given_up.is_none();
+            let waits = match batch.step {
+                BatchStep::Listed if count.proven < count.files => count.given_up.is_none(),
+                // It was tried.
+                BatchStep::Reading => self.troubles.contains_key(&batch.id),
+                BatchStep::Undoing => batch.ended.is_some(),
+                _ => self.left.contains_key(&batch.id),
+            };
             if !waits {
                 return Ok(true);
             }
@@ -207,32 +224,38 @@ impl BatchKeeper {
             self.rebuilt = true;
         }
         self.end_errand(table).await?;
+        let mut trouble = None;
         let requests = self.terms.spool.requests()?;
         self.others.retain(|name, _| requests.iter().any(|entry| entry.name == *name));
         for entry in &requests {
             let stamp = FileStamp::at(&entry.path);
             if stamp.is_none() || self.others.get(&entry.name) != stamp.as_ref() {
-                self.take(table, entry).await?;
+                let taken = self.take(table, entry).await;
+                set_aside(taken, &mut trouble)?;
             }
         }
         for entry in self.terms.spool.cancellations()? {
-            self.cancel(table, &entry).await?;
+            let cancelled = self.cancel(table, &entry).await;
+            set_aside(cancelled, &mut trouble)?;
         }
         for batch in table.batches(WantedBatches::Open).await? {
             self.seen.insert(batch.id.clone());
-            self.advance(table, &batch).await?;
+            let advanced = self.advance(table, &batch).await;
+            set_aside(advanced, &mut trouble)?;
             if let Some(batch) = table.batch(&batch.id).await? {
-                self.tell(table, &batch).await?;
+                let told = self.tell(table, &batch).await;
+                set_aside(told, &mut trouble)?;
             }
         }
         if self.forget_due <= Instant::now() {
             self.forget_due = Instant::now() + FORGET_EVERY;
             for id in table.forget_batches(unix_now() - KEPT).await? {
                 self.told.remove(&id);
+                self.seen.remove(&id);
                 self.terms.spool.forget(&id)?;
             }
         }
-        Ok(())
+        trouble.map_or(Ok(()), Err)
     }
 
     /// Takes a request, if it is for this link, or for none.
@@ -262,6 +285,8 @@ impl BatchKeeper {
             }
             Err(why) => {
                 let name = entry.name.strip_suffix(".json").unwrap_or(&entry.name);
+                // With its suffix it is to be a file's name still.
+                let name = &name[..name.floor_char_boundary(NAME_MOST)];
                 batch(name, String::new(), BatchStep::Failed, Some(why))
             }
         };
@@ -273,7 +298,10 @@ impl BatchKeeper {
                 }
             }
             self.seen.insert(taken.id.clone());
-            self.tell(table, &taken).await?;
+        }
+        // Also of one that was there before, should it not have been told.
+        if let Some(known) = table.batch(&taken.id).await?.filter(|known| known.link == self.terms.link) {
+            self.tell(table, &known).await?;
         }
         self.terms.spool.remove(entry)?;
         Ok(())
@@ -302,7 +330,10 @@ impl BatchKeeper {
             }
             Some(_) => {}
             // It may be of another link, whose mover has not seen it.
-            None => return Ok(()),
+            None if FileStamp::at(&entry.path).is_some_and(|stamp| unix_now() - stamp.mtime() < UNKNOWN) => {
+                return Ok(());
+            }
+            None => {}
         }
         Ok(self.terms.spool.remove(entry)?)
     }
@@ -404,7 +435,8 @@ impl BatchKeeper {
 
     /// Has done at the far end what its step asks for, if nothing else is done there.
     async fn send(&mut self, table: &SqliteCatalog, batch: &BatchRow) -> Result<(), BatchTrouble> {
-        if self.errand.is_some() || self.far_due > Instant::now() {
+        let due = self.left.get(&batch.id).map_or(self.far_due, |(due, _)| self.far_due.max(*due));
+        if self.errand.is_some() || due > Instant::now() {
             return Ok(());
         }
         let request = requested(batch)?;
@@ -449,9 +481,20 @@ impl BatchKeeper {
                     }
                 }
             }
-            Err(FarTrouble::Passing(why)) => return self.far_away(table, &batch, why).await,
+            Err(FarTrouble::Passing(why)) => {
+                self.far_due = Instant::now() + self.backoff.pause();
+                return self.far_trouble(table, &batch, why).await;
+            }
+            Err(FarTrouble::OfBatch(why)) => {
+                self.backoff.reset();
+                let (due, backoff) =
+                    self.left.entry(batch.id.clone()).or_insert_with(|| (Instant::now(), Backoff::default()));
+                *due = Instant::now() + backoff.pause();
+                return self.far_trouble(table, &batch, why).await;
+            }
         };
         self.backoff.reset();
+        self.left.remove(&batch.id);
         self.troubles.remove(&batch.id);
         match end {
             ErrandEnd::Looked(spared) => self.looked(table, &batch, &spared).await?,
@@ -472,7 +515,8 @@ impl BatchKeeper {
             }
             // A far end that has lost its link may have written since.
             ErrandEnd::Removed(true) => {
-                self.far_due = Instant::now() + self.terms.poll.min(LOOK_EVERY);
+                let due = Instant::now() + self.terms.poll.min(LOOK_EVERY);
+                self.left.insert(batch.id.clone(), (due, Backoff::default()));
                 return Ok(());
             }
             ErrandEnd::Removed(false) => drop(table.step_batch(&batch, BatchStep::Failed, None).await?),
@@ -501,9 +545,8 @@ impl BatchKeeper {
         }
     }
 
-    /// Nothing can be done at the far end now.
-    async fn far_away(&mut self, table: &SqliteCatalog, batch: &BatchRow, why: String) -> Result<(), BatchTrouble> {
-        self.far_due = Instant::now() + self.backoff.pause();
+    /// Nothing can be done for it at the far end now.
+    async fn far_trouble(&mut self, table: &SqliteCatalog, batch: &BatchRow, why: String) -> Result<(), BatchTrouble> {
         if batch.step == BatchStep::Undoing {
             let why = format!("{}; what it has written is not removed yet: {why}", reason(batch));
             // Whoever waits for it is not to wait for that.
@@ -564,6 +607,17 @@ pub(crate) enum BatchTrouble {
     Table(#[from] CatalogError),
     #[error("The spool of batches: {0}")]
     Other(#[from] io::Error),
+}
+
+/// One batch's trouble with the spool holds up no other; the table's is everybody's.
+fn set_aside(done: Result<(), BatchTrouble>, trouble: &mut Option<BatchTrouble>) -> Result<(), BatchTrouble> {
+    match done {
+        Err(BatchTrouble::Other(error)) => {
+            trouble.get_or_insert(BatchTrouble::Other(error));
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 fn requested(batch: &BatchRow) -> Result<BatchRequest, BatchTrouble> {

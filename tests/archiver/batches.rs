@@ -1,7 +1,7 @@
 //! Batches: handed over in a spool, copied all together or not at all, by a real sshd and stock rsync.
 
 use crate::outages::Mount;
-use crate::support::archiver::{Over, Place, Run, Stand, Tree, is_temporary};
+use crate::support::archiver::{Over, PROGRAM, Place, Run, Stand, Tree, is_temporary};
 use crate::support::cutter::Cutter;
 use crate::support::sshd::Sshd;
 use crate::support::tools::require;
@@ -508,6 +508,10 @@ fn what_cannot_be_taken_is_told_to_have_failed() {
     staging.put("no-files.json", &with("files", json!([])));
     staging.put("up.json", &with("files", json!([{"local": "/a", "remote": "/x/../y", "dir": false}])));
     staging.put("a b.json", &good.to_string());
+    let new = staging.spool().join("new");
+    fs::create_dir(new.join("0.json")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", new.join("1.json")).unwrap();
+    staging.put(&format!("{}.json", "\n".repeat(200)), &good.to_string());
     let run = Run::start(staging.command());
     for (id, why) in [
         ("no-json", "no JSON"),
@@ -516,6 +520,9 @@ fn what_cannot_be_taken_is_told_to_have_failed() {
         ("no-files", "0 entries"),
         ("up", "component . or .."),
         ("a b", "names no batch"),
+        ("0", "no regular file"),
+        ("1", "it is a link"),
+        (&"\\#012".repeat(40), "names no batch"),
     ] {
         let state = staging.wait_for(&run, id, "failed");
         assert!(state["error"].as_str().unwrap().contains(why), "{id}: {state}");
@@ -526,9 +533,9 @@ fn what_cannot_be_taken_is_told_to_have_failed() {
     assert!(code == Some(2) && said.contains("version 2"), "{said}");
     staging.hand_over("good", &[("a", "u/a")]);
     staging.wait_for(&run, "good", "done");
-    assert_eq!(fs::read_dir(staging.spool().join("new")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(new).unwrap().count(), 1, "what is no file stays, and is in nobody's way");
     let (code, said) = staging.batch(&["list", "--json"]);
-    assert_eq!((code, said.lines().count()), (Some(0), 6), "{said}");
+    assert_eq!((code, said.lines().count()), (Some(0), 8), "{said}");
     fs::set_permissions(staging.spool(), fs::Permissions::from_mode(0o755)).unwrap();
     let (code, said) = staging.batch(&["list"]);
     assert!(code == Some(2) && said.contains("chmod 700"), "{said}");
@@ -638,7 +645,7 @@ fn what_is_removed_under_a_batch_is_brought_again() {
     command.args(["--bwlimit", "2M", "--workers", "1", "--queue", "4"]);
     let run = Run::start(command);
     wait_until("some are there", || staging.state("b1")["done"].as_u64() > Some(4));
-    fs::remove_dir_all(staging.remote("u")).unwrap();
+    fs::rename(staging.remote("u"), place.path("taken away")).unwrap();
     let state = staging.wait_for(&run, "b1", "done");
     assert_eq!(state["done"], 30);
     expect_same(&place.sources().join("book"), &staging.remote("u/book"));
@@ -689,4 +696,60 @@ fn a_batch_that_is_cancelled_before_it_was_looked_at_removes_nothing() {
     staging.hand_over("b2", &[("other", "u/other")]);
     staging.wait_for(&run, "b2", "done");
     assert_eq!(names(&place.archive()), ["u/file", "u/other"]);
+}
+
+#[test]
+fn a_key_that_may_only_archive_takes_batches_and_it_is_told_what_it_cannot_do() {
+    let Some(sshd) = Sshd::start("Subsystem sftp internal-sftp") else { return };
+    let place = Place::make();
+    let staging = Staging::behind(&place, &sshd);
+    let mut command = place.program();
+    command.args(["authorize", "--program", PROGRAM, "--data-dir"]).arg(place.archive());
+    let line = command.arg("--ssh-key").arg(sshd.client_key()).output().unwrap();
+    assert!(line.status.success(), "{line:?}");
+    fs::write(sshd.path("authorized_keys"), &line.stdout).unwrap();
+    place.source("book/a", 1000, 1);
+    place.source("book/sub/b", 1000, 2);
+    place.source("other", 1000, 3);
+    staging.hand_over("b1", &[("book", "u1/book")]);
+    let mut command = staging.command();
+    command.arg("--data-dir").arg(place.archive()).args(["--max-copy-attempts", "2"]);
+    let run = Run::start(command);
+    staging.wait_for(&run, "b1", "done");
+    expect_same(&place.sources().join("book"), &staging.remote("u1/book"));
+    fs::create_dir_all(staging.remote("u2")).unwrap();
+    fs::write(staging.remote("u2/other"), "another's").unwrap();
+    staging.hand_over("b2", &[("book", "u2/book"), ("other", "u2/other")]);
+    let why = staging.wait_for(&run, "b2", "failed")["error"].as_str().unwrap().to_owned();
+    assert!(why.contains("something else stands") && why.contains("is not removed: the account at"), "{why}");
+    // What lies elsewhere is not for this run.
+    let mut request = staging.request("b3", &[("other", "u3/other")]);
+    request["files"][0]["remote"] = json!("/elsewhere/other");
+    staging.put("b3.json", &request.to_string());
+    let why = staging.wait_for(&run, "b3", "failed")["error"].as_str().unwrap().to_owned();
+    assert!(why.contains("is not beneath --data-dir"), "{why}");
+    let log = run.terminate().0.expect(0).log;
+    assert!(log.contains("Empty folders are not made: the account at"), "{log}");
+}
+
+#[test]
+fn a_batch_that_cannot_be_cleaned_up_keeps_no_other_from_its_end() {
+    let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let staging = Staging::behind(&place, &sshd);
+    let Some(stuck) = Mount::new(&place, "stuck", "size=1m") else { return };
+    place.source("book/a", 1000, 1);
+    place.source("book/b", 1000, 2);
+    // Where something is mounted nothing can be removed.
+    let mut request = staging.request("b1", &[("book", "")]);
+    request["files"][0]["remote"] = json!(stuck.0);
+    request["files"].as_array_mut().unwrap().push(json!({"local": "/nowhere/a", "remote": "/nowhere/a", "dir": false}));
+    staging.put("b1.json", &request.to_string());
+    let run = Run::start(staging.command());
+    wait_until("it waits for a folder that is away", || staging.state("b1")["error"].is_string());
+    assert_eq!(staging.batch(&["cancel", "b1"]).0, Some(0));
+    let why = staging.wait_for(&run, "b1", "failed")["error"].as_str().unwrap().to_owned();
+    assert!(why.contains("not removed yet") && why.contains("busy"), "{why}");
+    staging.hand_over("b2", &[("book", "u/book")]);
+    staging.wait_for(&run, "b2", "done");
 }

@@ -50,6 +50,45 @@ def upload(given: Any) -> None:
         client.upload(Path(local), Path(name))
 
 
+def manifest(given: Any) -> None:
+    """As `librarian get-store-manifest` writes it."""
+    from hera_librarian import AdminClient
+
+    client = AdminClient(host="http://127.0.0.1", port=given["port"], user="observer", password="password")
+    told = client.get_store_manifest(
+        store_name="store", create_outgoing_transfers=True, destination_librarian=given["destination"]
+    )
+    Path(given["output"]).write_text(told.model_dump_json(indent=2))
+
+
+def ingest(given: Any) -> Any:
+    """As `librarian ingest-manifest` does it; how many were new, and how many there already."""
+    from hera_librarian import AdminClient
+    from hera_librarian.exceptions import LibrarianError
+    from hera_librarian.models.admin import AdminStoreManifestResponse
+
+    client = AdminClient(host="http://127.0.0.1", port=given["port"], user="observer", password="password")
+    told = AdminStoreManifestResponse.model_validate_json(Path(given["manifest"]).read_text())
+    new = 0
+    for item in told.store_files:
+        try:
+            client.ingest_manifest_entry(
+                name=Path(item.name),
+                create_time=item.create_time,
+                size=item.size,
+                checksum=item.checksum,
+                uploader=told.librarian_name,
+                source=item.source,
+                deletion_policy=item.deletion_policy,
+                source_transfer_id=item.outgoing_transfer_id,
+                local_path=Path(given["root"]) / item.name,
+            )
+            new += 1
+        except LibrarianError as error:
+            assert "already exists" in str(error), error
+    return [new, len(told.store_files) - new]
+
+
 def counts(_: Any) -> Any:
     """How everything stands; every row of the tables is read for it, with what is pickled in it."""
     from hera_librarian.utils import get_checksum_from_path

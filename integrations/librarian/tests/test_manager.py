@@ -200,6 +200,20 @@ def test_the_status_is_what_the_archiver_says(
     assert error is None or error in said[-1]
 
 
+def test_a_batch_that_no_archiver_takes_is_told_of(mover: Mover, settings: Any, said: Any) -> None:
+    ours = handed_over(mover, settings)
+    ours.transfer_status(settings)
+    assert not [line for line in said if line.startswith("WARNING")]
+    ours.submitted = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    assert ours.transfer_status(settings) == TransferStatus.INITIATED
+    assert said[-1].startswith(
+        f"WARNING No archiver has taken batch {ours.batch_id} since 2026-01-02 03:04:05 UTC; does"
+    )
+    mover.take(ours.batch_id)
+    ours.transfer_status(settings)
+    assert len([line for line in said if line.startswith("WARNING")]) == 1
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "null", '{"v": 2, "status": "done"}', '{"v": 1, "batch": "another", "status": "failed"}', "\xff"],

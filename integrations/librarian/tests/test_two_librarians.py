@@ -1,5 +1,6 @@
-"""Two genuine librarians on loopback, SQLite, our program as the mover, and a real sshd with stock rsync as the host of
-the receiver. Needs `ARCHIVER_PROGRAM`, the path of the program, beside the genuine tree."""
+"""Genuine librarians on loopback, our program as the mover, a real sshd with stock rsync as the receivers' host. Needs
+`ARCHIVER_PROGRAM`, the path of the program, beside the genuine tree. Their databases are SQLite's, or with
+`LIBRARIAN_DATABASE=postgres` those of a PostgreSQL server."""
 
 import getpass
 import json
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from postgres import Postgres
 
 HERE = Path(__file__).parent
 PROGRAM = os.environ.get("ARCHIVER_PROGRAM", "")
@@ -47,7 +50,7 @@ def free_port() -> int:
 class Server:
     """A librarian: its web server, and its background process for a round at a time."""
 
-    def __init__(self, folder: Path, name: str, key: str) -> None:
+    def __init__(self, folder: Path, name: str, key: str, postgres: Postgres | None) -> None:
         self.folder, self.name, self.port = folder / name, name, free_port()
         self.staging, self.store = self.folder / "staging", self.folder / "store"
         for path in (self.staging, self.store):
@@ -56,7 +59,6 @@ class Server:
             "LIBRARIAN_SERVER_NAME": name,
             "LIBRARIAN_SERVER_DISPLAYED_SITE_NAME": name,
             "LIBRARIAN_SERVER_PORT": str(self.port),
-            "LIBRARIAN_SERVER_DATABASE": str(self.folder / "librarian.sqlite"),
             "LIBRARIAN_SERVER_ENCRYPTION_KEY": key,
             "LIBRARIAN_SERVER_ADD_STORES": "[]",
             # More fork a pool from a threaded server, which may hang.
@@ -64,6 +66,10 @@ class Server:
             "LIBRARIAN_ARCHIVER_SPOOL": str(folder / "spool"),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        if postgres is None:
+            self.environment["LIBRARIAN_SERVER_DATABASE"] = str(self.folder / "librarian.sqlite")
+        else:
+            self.environment |= postgres.settings(name)
         self.log = self.folder / "log"
         self.web: subprocess.Popen[bytes] | None = None
 
@@ -127,7 +133,8 @@ class World:
 
         self.folder = folder
         key = Fernet.generate_key().decode()
-        self.a, self.b, self.c = (Server(folder, f"librarian-{name}", key) for name in "abc")
+        self.postgres = Postgres(free_port()) if os.environ.get("LIBRARIAN_DATABASE") == "postgres" else None
+        self.a, self.b, self.c = (Server(folder, f"librarian-{name}", key, self.postgres) for name in "abc")
         (folder / "ssh").mkdir()
         self.sshd = Sshd(folder / "ssh")
         for server, links in ((self.a, None), (self.b, LINK), (self.c, "nowhere")):
@@ -153,6 +160,8 @@ class World:
         for server in (self.a, self.b, self.c):
             server.stop()
         self.sshd.close()
+        if self.postgres is not None:
+            self.postgres.stop()
 
     def file(self, name: str, content: bytes) -> tuple[Path, str]:
         """A file to be uploaded at A under this name."""
@@ -497,13 +506,32 @@ def test_a_batch_waits_while_its_destination_is_switched_off(world: World) -> No
 def test_at_the_end_everything_is_there_once_and_nothing_is_left(world: World) -> None:
     world.b.receive()
     a, b = world.a.call("counts"), world.b.call("counts")
-    assert a["files"] == b["files"] and len(a["files"]) > 100
+    assert a["files"] == b["files"] and len(a["files"]) > 10
     assert [name for librarian, name in a["remote"] if librarian == "librarian-b"] == a["files"]
     assert a["wrong"] == b["wrong"] == []
     done = [row["batch"] for row in a["queue"] if row["completed"] and not row["failed"]]
     assert sorted(a["records"]) == sorted(done)
     assert bytes_beneath(world.b.staging) == bytes_beneath(world.c.staging) == 0
     assert not [*(world.spool / "new").iterdir(), *(world.spool / "cancel").iterdir()]
+
+
+def test_a_manifest_and_what_it_names_are_brought_over_and_taken_in(world: World) -> None:
+    """The recipe of docs/sneakernet.md, from C, which has a book that A has not."""
+    day, incoming = world.folder / "day.json", world.folder / "sneakernet"
+    world.c.call("manifest", {"port": world.c.port, "destination": "librarian-a", "output": str(day)})
+    words = [PROGRAM, "batch", "from-manifest", str(day), "--link", LINK, "--to", str(incoming), "--name", "day"]
+    subprocess.run([*words, "--batches", str(world.spool)], check=True, timeout=PATIENCE)
+    with world.mover():
+        world.wait_for("day", "done")
+    before = world.a.call("counts")["files"]
+    given = {"port": world.a.port, "manifest": str(world.folder / "day.mended.json"), "root": str(incoming)}
+    assert world.a.call("ingest", given) == [1, len(before)]
+    world.a.receive()
+    a, c = world.a.call("counts"), world.c.call("counts")
+    assert set(a["files"]) - set(before) == {"1700/book"} and a["wrong"] == []
+    # A calls back whom the mended manifest names.
+    assert ["1700/book", "COMPLETED"] in c["outgoing"] and ["librarian-a", "1700/book"] in c["remote"]
+    assert world.a.call("ingest", given) == [0, len(before) + 1]
 
 
 def test_without_the_package_all_tables_are_read_once_it_was_uninstalled(world: World) -> None:

@@ -2,7 +2,7 @@
 fields are in those rows: neither may ever change, and a new field needs a default that rows without it are given."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from os import PathLike, fspath
 from typing import Any, TypeVar
 
@@ -17,6 +17,9 @@ try:
 except ImportError:  # A Librarian before 5.0.0 keeps no records of transfers.
     CompletedTransferCore = None
 
+# An archiver looks for batches every few seconds. Of one that is down for longer somebody should know, and of a link
+# that none serves nothing else tells.
+UNTAKEN = timedelta(minutes=10)
 Pair = tuple[str | PathLike[str], str | PathLike[str]]
 Answer = TypeVar("Answer")
 
@@ -95,6 +98,13 @@ class ArchiverAsyncTransferManager(RsyncAsyncTransferManager):
             # What is done to this object now is not kept, so it tries each time, and the spool knows whether it has it.
             if self.unwritten:
                 self._written(settings)
+            elif self.submitted is not None and datetime.now(timezone.utc) - self.submitted > UNTAKEN:
+                logger.warning(
+                    "No archiver has taken batch {} since {:%F %T} UTC; does one run with --link {}?",
+                    self.batch_id,
+                    self.submitted,
+                    self.hostname,
+                )
             return TransferStatus.INITIATED
         if state.status == "failed":
             logger.error("Batch {} has failed: {}", self.batch_id, state.error)
