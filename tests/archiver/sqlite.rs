@@ -361,3 +361,42 @@ fn a_hangup_has_the_table_looked_at_and_ends_nothing() {
     signal(rustix::process::Signal::TERM);
     assert!(child.wait().unwrap().success(), "{}", log());
 }
+
+/// A database that is put back as it was before: what was copied since is found in its place, and nothing is sent again.
+#[test]
+fn an_older_backup_in_the_place_of_the_database_costs_a_comparison() {
+    let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let (file, backup) = (place.path("suprsync.db"), place.path("backup.db"));
+    let address = format!("sqlite:{}", file.display());
+    let mut init = place.program();
+    init.args(["init-db", "--db", &address]);
+    Run::to_end(init).expect(0);
+    let database = Connection::open(&file).unwrap();
+    for n in 0..20 {
+        let (local, md5) = place.source(format!("file{n}"), 5000 + n, n as u64);
+        database
+            .execute(
+                "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, \
+                 failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, 'smurf', ?, 1795350012.25, 0, 1, 0)",
+                params![local.to_str().unwrap(), hex(&md5).to_lowercase(), format!("17950/file{n}")],
+            )
+            .unwrap();
+    }
+    database.execute("VACUUM INTO ?", params![backup.to_str().unwrap()]).unwrap();
+    drop(database);
+    let run = || {
+        let mut command = place.run_to(&sshd);
+        command.args(["--once", "--json", "--db", &address, "--archive-name", "smurf"]);
+        Run::to_end(command).expect(0).log
+    };
+    run();
+    let copies = place.tree().without_directories();
+    assert_eq!(copies.names().len(), 20);
+    std::fs::rename(&backup, &file).unwrap();
+    let said = run();
+    assert!(said.contains("\"copied\":20") && said.contains("\"literal_bytes\":0"), "{said}");
+    assert_eq!(place.tree().without_directories(), copies);
+    let database = Connection::open(&file).unwrap();
+    assert!(rows(&database).iter().all(|row| row.4.as_ref() == Some(&row.2)), "{:?}", rows(&database));
+}
