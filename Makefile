@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency night beside-socs monitor-load beside-monitor fuzz miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks night beside-socs monitor-load beside-monitor fuzz miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -6,6 +6,11 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 QUIET := $(if $(CI),--quiet)
 PROGRAMS := $(if $(CI),--workspace --bins --tests,--bins --package pysmurf-archiver --package demo)
 DEMO = $${CARGO_TARGET_DIR:-target}/debug/demo
+
+benchmarks: ## The tables of BENCHMARKS.md measured anew, on a machine that does nothing else: an hour or two
+	scripts/install-missing
+	scripts/release
+	scripts/benchmarks
 
 help: ## What there is to make
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26

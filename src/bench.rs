@@ -11,6 +11,7 @@ pub(crate) mod plot;
 mod progress;
 mod queue;
 mod report;
+pub mod rivals;
 pub(crate) mod runner;
 pub mod scene;
 pub(crate) mod ssh;

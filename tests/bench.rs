@@ -148,6 +148,37 @@ fn the_archiver_is_measured_on_a_queue_that_it_proves() {
 }
 
 #[test]
+fn rivals_take_turns_and_what_fails_is_left_out() {
+    if !["rsync", "ssh", "scp", "sshd", "ssh-keygen", "tar"].into_iter().all(require) {
+        return;
+    }
+    let tools = [
+        "--tool",
+        "cat=ssh -F {config} {host} 'cat >{target}/00000.g3' <{source}",
+        "--tool",
+        "bad=false {source} {target}",
+    ];
+    let words = ["rivals", "--quick", "--size", "300k", "--race", "new,wan-one", "--json"];
+    let output = bench(&[&words[..], &tools].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("SKIPPED bad (new): ") && stderr.contains("SKIPPED bad (wan-one): "), "{stderr}");
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    for race in ["new", "wan-one"] {
+        for tool in ["ours to stock", "ours to ours", "archiver to stock", "rsync", "scp", "tar through ssh", "cat"] {
+            let row = rows.iter().find(|row| row["race"] == race && row["tool"] == tool);
+            let row = row.unwrap_or_else(|| panic!("no {tool} in {race}: {stderr}"));
+            let rounds = row["rounds"].as_array().unwrap();
+            let walls: Vec<_> = rounds.iter().map(|round| round["wall"].as_f64().unwrap()).collect();
+            assert!(walls.len() == 1 && walls[0] > 0.0 && row["wall"] == rounds[0]["wall"], "{row}");
+            assert!(rounds.iter().all(|round| (0.0..=1.0).contains(&round["others"].as_f64().unwrap())), "{row}");
+            assert!(!row["command"].as_str().unwrap().is_empty() && row["far_cpu"].is_number(), "{row}");
+        }
+    }
+    assert!(!rows.iter().any(|row| row["tool"] == "bad"));
+}
+
+#[test]
 fn the_table_names_bytes_and_both_ends() {
     if !["rsync", "ssh", "sshd", "ssh-keygen"].into_iter().all(require) {
         return;

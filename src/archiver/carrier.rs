@@ -24,6 +24,9 @@ use std::time::Duration;
 /// How long a far end's program waits for a session: no longer than an idle connection goes unwatched.
 const AHEAD_FOR: Duration = Duration::from_secs(30);
 
+/// A login whose answers took so long was over a long link, whatever else the machine does.
+const LONG: Duration = Duration::from_millis(50);
+
 pub(super) struct Carrier {
     /// The number of its sessions, of which there is one at a time.
     number: usize,
@@ -86,6 +89,8 @@ impl Carrier {
         let mut terms = self.terms(coding);
         let connect = self.connect.as_mut();
         connect.login().map_err(|error| terms.trouble(&error))?;
+        // The others may log in while we look around.
+        self.sharing.know_link(connect.round_trip().filter(|&round_trip| round_trip >= LONG));
         let road = self.roads.find(connect, &self.settings, self.control.progress());
         let road = road.map_err(|error| terms.trouble(&error))?;
         // Not before several answers have come: one alone may have taken long for reasons of its own.

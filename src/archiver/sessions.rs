@@ -92,6 +92,11 @@ impl SessionPermits {
         }
     }
 
+    /// Whether the link is known to be long.
+    pub(super) fn is_long(&self) -> bool {
+        self.link.get().is_some_and(|&sessions| sessions > 1)
+    }
+
     /// How many batches are made for: those that work, or are likely to.
     pub(super) fn likely(&self) -> usize {
         match self.workers {

@@ -14,7 +14,7 @@ use super::sessions::SessionPermits;
 use super::shared_file::{SharedFile, SharedFiles};
 use super::unfinished::Strays;
 use super::verdict::Verdict;
-use super::{ArchiverSettings, Direction, Existing};
+use super::{ArchiverSettings, BATCH_FILES, Direction, Existing};
 use crate::backoff::Backoff;
 use crate::catalog::{CatalogError, CopyPlace, RecordId};
 use crate::status::{DatabaseUse, Failure, told};
@@ -34,6 +34,9 @@ const BREAK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Says of a place whether an earlier copy of the same file stands there.
 pub(super) type AskTable = dyn Fn(&CopyPlace) -> Result<Option<RecordId>, CatalogError> + Send + Sync;
+
+/// Bytes of a file of which hundreds take a long link no longer than the beginning and the end of a session.
+const SMALL: u64 = 16 << 10;
 
 /// What all workers have in common.
 #[derive(Clone)]
@@ -61,6 +64,14 @@ impl Workplace {
         let mut batch = queue.recv().await?;
         let sessions = self.permits.likely().min(self.settings.workers.most());
         let (files, bytes) = (self.settings.batch_files(sessions), self.settings.batch_bytes(sessions));
+        // Over a long link a session takes longer than its small files: where enough are left for half of those who work, two go
+        // together.
+        if self.permits.is_long() && queue.len() > sessions / 2 && batch.len() + files <= BATCH_FILES {
+            let small = batch.iter().all(|job| job.bytes <= SMALL);
+            if let Some(next) = small.then(|| queue.try_recv().ok()).flatten() {
+                batch.extend(next);
+            }
+        }
         // With one that is full it is half as much again as one may be.
         while batch.len() <= files / 2 && batch.iter().map(|job| job.bytes).sum::<u64>() <= bytes / 2 {
             let Ok(next) = queue.try_recv() else { break };

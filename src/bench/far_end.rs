@@ -61,6 +61,18 @@ impl SshReach {
         Ok(command)
     }
 
+    /// What the private server's configuration says, such as `Port`.
+    pub(super) fn setting(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.config()?).ok()?;
+        let mut words = text.lines().map(str::split_whitespace);
+        words.find_map(|mut words| if words.next() == Some(name) { words.next().map(str::to_owned) } else { None })
+    }
+
+    /// The private server's configuration.
+    pub(super) fn config(&self) -> Option<PathBuf> {
+        self.home.as_ref().map(|home| home.join(".ssh/config"))
+    }
+
     pub(super) fn host(&self) -> &str {
         &self.host
     }

@@ -151,6 +151,41 @@ fn code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
+/// What all programs of this machine have used of it by now.
+pub(super) struct MachineUse {
+    when: Instant,
+    /// CPU seconds of all.
+    busy: f64,
+    /// CPU seconds of this process, which may be the link simulator.
+    ours: f64,
+}
+
+impl MachineUse {
+    /// `None` where the kernel does not say.
+    pub(super) fn now() -> Option<Self> {
+        let busy = busy_ticks(&fs::read_to_string("/proc/stat").ok()?)?;
+        let used = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+        let ours = (used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64 / 1e6;
+        Some(Self { when: Instant::now(), busy: busy / rustix::param::clock_ticks_per_second() as f64, ours })
+    }
+
+    /// The share of the machine that others have taken since, where what was measured has used so many CPU seconds.
+    pub(super) fn others_until(&self, then: &Self, measured: f64) -> f64 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let others = (then.busy - self.busy) - (then.ours - self.ours) - measured;
+        let whole = then.when.duration_since(self.when).as_secs_f64() * cores;
+        (others / whole.max(1e-3)).clamp(0.0, 1.0)
+    }
+}
+
+/// Ticks of all cores that were not idle, of the text of `/proc/stat`.
+fn busy_ticks(text: &str) -> Option<f64> {
+    let fields = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    let fields: Vec<f64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
+    // User, nice, system, then idle and waiting for disks, then interrupts and what other guests took.
+    (fields.len() >= 8).then(|| fields[..3].iter().chain(&fields[5..8]).sum())
+}
+
 /// A command with a settled environment: no words of rsync's or ours from outside.
 pub(super) fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -175,6 +210,18 @@ mod tests {
         assert_eq!(measure(&to, &words).unwrap(), 3);
         let trial = parse(&fs::read_to_string(&to).unwrap()).unwrap();
         assert!(trial.wall > 0.0 && trial.cpu > 0.0 && trial.peak > 100_000, "{trial:?}");
+    }
+
+    #[test]
+    fn what_others_use_of_the_machine_is_what_is_left() {
+        assert_eq!(busy_ticks("cpu  100 10 50 900 7 1 2 3 0 0\ncpu0 1\n"), Some(166.0));
+        assert_eq!(busy_ticks("cpu  1 2\n"), None);
+        let from = MachineUse { when: Instant::now(), busy: 10.0, ours: 1.0 };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let then = |busy| MachineUse { when: from.when + Duration::from_secs(10), busy, ours: 2.0 };
+        let share = from.others_until(&then(10.0 + 3.0 + 2.5 * cores), 2.0);
+        assert!((share - 0.25).abs() < 1e-9, "{share}");
+        assert_eq!(from.others_until(&then(11.0), 2.0), 0.0);
     }
 
     #[test]

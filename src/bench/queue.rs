@@ -41,6 +41,12 @@ impl Queue {
         Ok(Self { folder, files, database: runner.local("queue.db") })
     }
 
+    /// The file, where it is the only one.
+    pub(super) fn lone(&self) -> Option<PathBuf> {
+        let [(name, _)] = &self.files[..] else { return None };
+        Some(self.folder.join(name))
+    }
+
     /// A new database with all of them waiting.
     pub(super) fn fill(&self) -> Result<(), BenchError> {
         for end in ["", "-wal", "-shm"] {

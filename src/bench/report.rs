@@ -13,7 +13,7 @@ pub enum ReceivingEnd {
 }
 
 impl ReceivingEnd {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Stock => "stock",
             Self::Ours => "ours",
@@ -34,20 +34,22 @@ pub struct Trial {
     pub peak: u64,
     /// Bytes of the rsync protocol in both directions; `None` of a program that does not say.
     pub wire: Option<u64>,
+    /// The share of the machine that other work took meanwhile; `None` where that is not known.
+    pub others: Option<f64>,
 }
 
 /// Medians of several trials.
 #[derive(Debug, Clone, Copy, Default)]
-struct Medians {
-    wall: f64,
-    cpu: f64,
-    far_cpu: Option<f64>,
-    peak: u64,
+pub(super) struct Medians {
+    pub(super) wall: f64,
+    pub(super) cpu: f64,
+    pub(super) far_cpu: Option<f64>,
+    pub(super) peak: u64,
     wire: Option<u64>,
 }
 
 impl Medians {
-    fn of(trials: &[Trial]) -> Self {
+    pub(super) fn of(trials: &[Trial]) -> Self {
         let of = |value: fn(&Trial) -> f64| median(trials.iter().map(value)).unwrap_or_default();
         Self {
             wall: of(|trial| trial.wall),
@@ -235,7 +237,7 @@ fn detail(row: &Row) -> Option<Vec<String>> {
 }
 
 /// Columns as wide as their widest word, two blanks between.
-fn aligned(lines: &[Vec<String>]) -> String {
+pub(super) fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)
         .map(|column| lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or_default())
@@ -254,7 +256,7 @@ fn mib(bytes: u64) -> String {
 }
 
 /// Three digits that count.
-fn shown(value: f64) -> String {
+pub(super) fn shown(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
@@ -264,7 +266,7 @@ fn shown(value: f64) -> String {
 }
 
 /// More digits than any clock here is good for are noise.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 

@@ -1,6 +1,7 @@
 //! Those that are measured take turns, at the same far end and with the same files.
 
 use super::far_end::{FarEnd, rsync};
+use super::measure::MachineUse;
 use super::report::{ReceivingEnd, Trial};
 use super::{BenchError, BenchProgress, Findings, find, measure};
 use std::fs;
@@ -117,28 +118,45 @@ impl<'p> Runner<'p> {
         for round in 0..rounds.max(1) {
             for (contender, trials) in contenders.iter().zip(&mut trials) {
                 self.say(format!("{scenario}: round {} of {}, {}", round + 1, rounds.max(1), contender.by));
-                // What the kernel still has to write of that would be measured with the transfer.
-                self.far.sh(&format!("{set_up} && {{ sync -f . 2>/dev/null || sync; }}"))?;
-                if let Some(prepare) = contender.prepare {
-                    prepare()?;
-                }
-                let before = self.far.spent();
-                let ran = measure::run(&contender.command, self.scratch.path())?;
-                let after = self.far.spent();
-                let far_cpu = before.zip(after).map(|(before, after)| after - before);
-                trials.push(Trial { far_cpu, wire: wire_bytes(&ran.stdout), ..ran.trial });
-                if let Some(prove) = contender.prove {
-                    prove()?;
-                }
-                if round == 0
-                    && let Some(expected) = expected
-                    && self.far.sh(&format!("cd dst && {CONTENT}"))?.trim() != expected
-                {
-                    return Err(BenchError::Unequal { by: contender.by, scenario });
+                trials.push(self.turn(set_up, contender)?);
+                if let Some(expected) = expected.filter(|_| round == 0) {
+                    self.compare(scenario, contender.by, expected)?;
                 }
             }
         }
         Ok(trials)
+    }
+
+    /// One turn of one of them, its far end set up by a script.
+    pub(super) fn turn(&mut self, set_up: &str, contender: &Contender<'_>) -> Result<Trial, BenchError> {
+        // What the kernel still has to write of that would be measured with the transfer.
+        self.far.sh(&format!("{set_up} && {{ sync -f . 2>/dev/null || sync; }}"))?;
+        if let Some(prepare) = contender.prepare {
+            prepare()?;
+        }
+        let (before, machine) = (self.far.spent(), MachineUse::now());
+        let ran = measure::run(&contender.command, self.scratch.path())?;
+        let after = self.far.spent();
+        let far_cpu = before.zip(after).map(|(before, after)| after - before);
+        let others = machine.zip(MachineUse::now()).zip(far_cpu);
+        let others = others.map(|((from, to), far_cpu)| from.others_until(&to, ran.trial.cpu + far_cpu));
+        if let Some(prove) = contender.prove {
+            prove()?;
+        }
+        Ok(Trial { far_cpu, others, wire: wire_bytes(&ran.stdout), ..ran.trial })
+    }
+
+    /// Whether the copy that somebody has made is what it should be.
+    pub(super) fn compare(
+        &mut self,
+        scenario: &'static str,
+        by: &'static str,
+        expected: &str,
+    ) -> Result<(), BenchError> {
+        match self.far.sh(&format!("cd dst && {CONTENT}"))?.trim() == expected {
+            true => Ok(()),
+            false => Err(BenchError::Unequal { by, scenario }),
+        }
     }
 
     /// Our command, once for each receiver that is asked for and there.

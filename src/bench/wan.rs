@@ -13,11 +13,12 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The files of `wan`: how many, and the length of each, bytes.
-const WAN: (usize, u64) = (64, 25_000_000);
+pub(super) const WAN: (usize, u64) = (64, 25_000_000);
 /// All of them together, bytes.
 pub const WAN_BYTES: u64 = WAN.0 as u64 * WAN.1;
 /// The long link. Linux lets a connection have 4 MiB under way, unless somebody has tuned it (`net.ipv4.tcp_wmem`).
-const LONG: Terms = Terms { round_trip: Duration::from_millis(100), rate: 125_000_000, loss: 0.0, window: 4 << 20 };
+pub(super) const LONG: Terms =
+    Terms { round_trip: Duration::from_millis(100), rate: 125_000_000, loss: 0.0, window: 4 << 20 };
 /// Our connections over it.
 const SESSIONS: &str = "auto";
 /// The files of `wan-small`: how many, and the length of each, bytes.

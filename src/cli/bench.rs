@@ -1,10 +1,11 @@
 //! `bench`: what is measured, and how it is said.
 
 use super::SOME_FAILED;
-use super::flags::bench::{BenchArgs, BenchCommand, Common, ReceiverArg, TransferArgs};
+use super::flags::bench::{BenchArgs, BenchCommand, Common, ReceiverArg, RivalsArgs, TransferArgs};
 use super::output::{print, say};
 use crate::bench::delta::{self, Extent};
 use crate::bench::link::{Relay, Terms};
+use crate::bench::rivals::{self as bench_rivals, RACES, RivalsPlan};
 use crate::bench::runner::TransferPlan;
 use crate::bench::transfer::{GROUPS, SCENARIOS};
 use crate::bench::{BenchError, BenchProgress, Findings, ReceivingEnd, measure, plot, ssh, transfer};
@@ -74,6 +75,7 @@ pub(super) fn bench(args: BenchArgs) -> Result<u8> {
             report(common, ssh::run(&plan, &common.progress()))
         }
         BenchCommand::Transfer(args) => transfers(args),
+        BenchCommand::Rivals(args) => rivals(args),
         BenchCommand::Link { listen, to, rtt, rate, loss, window } => {
             link(&listen, &to, Terms { round_trip: Duration::from_millis(rtt), rate, loss: loss / 100.0, window })
         }
@@ -122,6 +124,42 @@ fn transfers(args: TransferArgs) -> Result<u8> {
     }
     drop(progress);
     report(&common, findings)
+}
+
+fn rivals(args: RivalsArgs) -> Result<u8> {
+    let _signals = interruptible()?;
+    let RivalsArgs { common, race, tool } = args;
+    let size = common.size(2 << 20, 512 << 20);
+    let races: Vec<_> = RACES.into_iter().filter(|id| race.iter().any(|name| name == id)).collect();
+    let largest = if races.contains(&"wan") && !common.quick { size.max(transfer::WAN_BYTES) } else { size };
+    let transfer = TransferPlan {
+        host: None,
+        scenarios: Vec::new(),
+        receivers: Vec::new(),
+        size,
+        rounds: common.rounds(),
+        quick: common.quick,
+        folder: common.folder(largest)?,
+        our_path: None,
+    };
+    let progress = common.progress();
+    let standings = bench_rivals::run(RivalsPlan { transfer, races, others: tool }, &progress);
+    drop(progress);
+    let standings = match standings {
+        Ok(standings) => standings,
+        Err(error) => {
+            say(&format!("pysmurf-archiver: {error}"));
+            return Ok(SOME_FAILED);
+        }
+    };
+    for (what, why) in &standings.skipped {
+        say(&format!("SKIPPED {what}: {why}"));
+    }
+    if common.json {
+        standings.notes.iter().for_each(|note| say(note));
+    }
+    print(&if common.json { standings.json() } else { standings.table() });
+    Ok(0)
 }
 
 fn report(common: &Common, findings: Result<Findings, BenchError>) -> Result<u8> {

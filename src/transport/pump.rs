@@ -148,6 +148,7 @@ impl Pump {
                 Ok((line, (spare, answered))) => {
                     let (wake, stop, round_trip) = (wake_here, stop_here, measured);
                     round_trip.answered_in(answered);
+                    round_trip.answered_in(line.round_trip);
                     let session = PumpedSession { line, inbox, wake, stop, limits, round_trip };
                     if report.send(Ok(())).is_ok() {
                         session.run(spare);
@@ -522,7 +523,7 @@ impl Transfer<'_> {
 
     /// Closes the channel in the order that does not lose the exit status, which comes after the end of the outputs.
     fn finish(&mut self) -> io::Result<Ending> {
-        let Dialled { session, tcp } = &self.session.line;
+        let Dialled { session, tcp, .. } = &self.session.line;
         let deadline = Instant::now() + self.session.limits.stall.max(LINGER);
         let stopped = |stop: CallFailure| match stop {
             CallFailure::TimedOut => {

@@ -1,5 +1,6 @@
 //! What `bench` takes.
 
+use crate::bench::rivals::{OtherTool, RACES};
 use crate::bench::transfer::{GROUPS, SCENARIOS};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
@@ -55,6 +56,27 @@ Examples:
   pysmurf-archiver bench transfer ocs@storage --size 64M --scenario new --json
   pysmurf-archiver bench transfer --svg throughput.svg --scenario new";
 
+const RIVALS_HELP: &str = "\
+Races, at a private sshd on this machine:
+  new          one new file of --size (512M)
+  small        10,000 new files of 4 KiB
+  wan-one      one file of --size at 100 ms and 1 Gbit/s, 4 MiB under way of
+               each connection at most, as Linux has it
+  wan          64 files of 25 MB there
+
+All take turns, --rounds times; each number is a median. A round in which other
+work took more than a fifth of the machine is thrown away and repeated, up to
+three times as many as asked for; then the least disturbed count, and it is
+said. What is not installed is said and left out. Every tool's command line is
+shown. With --json each tool in each race with all its rounds; `others` is the
+share of the machine that other work took.
+
+Examples:
+  pysmurf-archiver bench rivals --quick
+  pysmurf-archiver bench rivals --race new,small --json
+  pysmurf-archiver bench rivals --race wan-one \\
+      --tool 'sftp=echo put {source} {target}/ | sftp -q -b - -F {config} {host}'";
+
 /// What `bench` takes.
 #[derive(Debug, Args)]
 #[command(after_help = BENCH_HELP)]
@@ -81,6 +103,9 @@ pub(in crate::cli) enum BenchCommand {
     /// Whole transfers, beside stock rsync and scp
     #[command(after_help = TRANSFER_HELP)]
     Transfer(TransferArgs),
+    /// Ourselves among other tools that are installed here: rsync, scp, tar through ssh, rclone, mscp, and any you name
+    #[command(after_help = RIVALS_HELP)]
+    Rivals(RivalsArgs),
     /// Relay TCP as a long link would: a round-trip time, a bandwidth, losses; until it is interrupted
     Link {
         /// Where to listen
@@ -133,6 +158,20 @@ pub(in crate::cli) struct Common {
     /// Print the rows as one array of JSON
     #[arg(long)]
     pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RivalsArgs {
+    #[command(flatten)]
+    pub(in crate::cli) common: Common,
+
+    /// What to race over; names with commas between
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = RACES, value_parser = PossibleValuesParser::new(RACES))]
+    pub(in crate::cli) race: Vec<String>,
+
+    /// Another tool: a command line for sh with {source}, {host}, {target} and {config} in it
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = OtherTool::parse)]
+    pub(in crate::cli) tool: Vec<OtherTool>,
 }
 
 #[derive(Debug, Args)]

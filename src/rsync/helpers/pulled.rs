@@ -78,16 +78,14 @@ impl RangedPull {
         let crew = Arc::default();
         let pull = Arc::new(Self { host: host.clone(), source, crew, connections, state, changed: Condvar::new() });
         for number in 0..connections {
-            let here = pull.clone();
+            let here = Presence(pull.clone());
             let come = move || {
-                if let Err(why) = here.work(number) {
+                if let Err(why) = here.0.work(number) {
                     tracing::debug!(number, "A helper leaves: {why}");
                 }
-                here.change(|state| state.present -= 1);
             };
-            if thread::Builder::new().name(format!("range {number}")).spawn(come).is_err() {
-                pull.change(|state| state.present -= 1);
-            }
+            // Without it there is one less.
+            let _ = thread::Builder::new().name(format!("range {number}")).spawn(come);
         }
         pull
     }
@@ -143,6 +141,15 @@ impl RangedPull {
         let waits = |state: &mut PullState| state.order.is_none() && !state.closed;
         let state = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
         state.order.clone().filter(|_| !state.closed)
+    }
+}
+
+/// One who has yet to leave.
+struct Presence(Arc<RangedPull>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.change(|state| state.present -= 1);
     }
 }
 

@@ -27,6 +27,8 @@ const CIPHERS: [&str; 7] = [
 pub(in crate::transport) struct Dialled {
     pub(in crate::transport) session: Session,
     pub(in crate::transport) tcp: Arc<TcpStream>,
+    /// A round trip at most, as the handshake has shown, which takes several.
+    pub(in crate::transport) round_trip: Duration,
 }
 
 impl Drop for Dialled {
@@ -39,7 +41,7 @@ impl Drop for Dialled {
     }
 }
 
-/// Round trips that a handshake takes at least: names, offers, keys.
+/// Round trips that a handshake takes at least: names and offers, keys, the service.
 const HANDSHAKE: u32 = 3;
 
 /// Who is told how long a round trip is at most, once the host is known, and says whether to log in.
@@ -74,8 +76,8 @@ pub(super) fn dial(target: &SshTarget, answered: Option<&OnAnswer>) -> Result<Di
     let tcp = Arc::new(connect(target, deadline)?);
     session.set_tcp_stream(tcp.clone());
     let mut shaking = session.clone();
-    let line = Dialled { session, tcp };
-    let Dialled { session, tcp } = &line;
+    let mut line = Dialled { session, tcp, round_trip: Duration::MAX };
+    let Dialled { session, tcp, .. } = &line;
     let began = Instant::now();
     drive(session, tcp, deadline, || shaking.handshake()).map_err(|stop| match stop {
         CallFailure::TimedOut => timeout(target, "SSH handshake"),
@@ -87,17 +89,18 @@ pub(super) fn dial(target: &SshTarget, answered: Option<&OnAnswer>) -> Result<Di
             ),
         },
     })?;
-    let shaken = began.elapsed();
+    let round_trip = began.elapsed() / HANDSHAKE;
     let refused = |why: String| ConnectError::HostKey { host: target.place(), why };
     let fingerprint = session.host_key_hash(HashType::Sha256).map(known_hosts::base64).unwrap_or_default();
     let fingerprint = format!("SHA256:{}", fingerprint.trim_end_matches('='));
     let (blob, _) = session.host_key().ok_or_else(|| refused("it showed none; is an SSH server there?".to_owned()))?;
     known.check(blob, &fingerprint, target).map_err(refused)?;
-    if answered.is_some_and(|OnAnswer(told)| !told(shaken / HANDSHAKE)) {
+    if answered.is_some_and(|OnAnswer(told)| !told(round_trip)) {
         return Err(ConnectError::Lost { host: target.place(), why: "it is not wanted any more".to_owned() });
     }
 
     auth::authenticate(session, tcp, target)?;
+    line.round_trip = round_trip;
     Ok(line)
 }
 
