@@ -34,6 +34,8 @@ const KEPT: f64 = 30.0 * 86_400.0;
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// For how long what a failed batch has written is tried to be removed.
 const UNDOING: f64 = 7.0 * 86_400.0;
+/// Bytes of the name under which a request is told to have failed that has none of its own.
+const NAME_MOST: usize = 200;
 /// How long a cancellation waits for a batch that nobody knows, seconds.
 const UNKNOWN: f64 = 86_400.0;
 /// Failed errands after which a run with an end waits for the far end no more.
@@ -222,32 +224,38 @@ impl BatchKeeper {
             self.rebuilt = true;
         }
         self.end_errand(table).await?;
+        let mut trouble = None;
         let requests = self.terms.spool.requests()?;
         self.others.retain(|name, _| requests.iter().any(|entry| entry.name == *name));
         for entry in &requests {
             let stamp = FileStamp::at(&entry.path);
             if stamp.is_none() || self.others.get(&entry.name) != stamp.as_ref() {
-                self.take(table, entry).await?;
+                let taken = self.take(table, entry).await;
+                set_aside(taken, &mut trouble)?;
             }
         }
         for entry in self.terms.spool.cancellations()? {
-            self.cancel(table, &entry).await?;
+            let cancelled = self.cancel(table, &entry).await;
+            set_aside(cancelled, &mut trouble)?;
         }
         for batch in table.batches(WantedBatches::Open).await? {
             self.seen.insert(batch.id.clone());
-            self.advance(table, &batch).await?;
+            let advanced = self.advance(table, &batch).await;
+            set_aside(advanced, &mut trouble)?;
             if let Some(batch) = table.batch(&batch.id).await? {
-                self.tell(table, &batch).await?;
+                let told = self.tell(table, &batch).await;
+                set_aside(told, &mut trouble)?;
             }
         }
         if self.forget_due <= Instant::now() {
             self.forget_due = Instant::now() + FORGET_EVERY;
             for id in table.forget_batches(unix_now() - KEPT).await? {
                 self.told.remove(&id);
+                self.seen.remove(&id);
                 self.terms.spool.forget(&id)?;
             }
         }
-        Ok(())
+        trouble.map_or(Ok(()), Err)
     }
 
     /// Takes a request, if it is for this link, or for none.
@@ -277,6 +285,8 @@ impl BatchKeeper {
             }
             Err(why) => {
                 let name = entry.name.strip_suffix(".json").unwrap_or(&entry.name);
+                // With its suffix it is to be a file's name still.
+                let name = &name[..name.floor_char_boundary(NAME_MOST)];
                 batch(name, String::new(), BatchStep::Failed, Some(why))
             }
         };
@@ -597,6 +607,17 @@ pub(crate) enum BatchTrouble {
     Table(#[from] CatalogError),
     #[error("The spool of batches: {0}")]
     Other(#[from] io::Error),
+}
+
+/// One batch's trouble with the spool holds up no other; the table's is everybody's.
+fn set_aside(done: Result<(), BatchTrouble>, trouble: &mut Option<BatchTrouble>) -> Result<(), BatchTrouble> {
+    match done {
+        Err(BatchTrouble::Other(error)) => {
+            trouble.get_or_insert(BatchTrouble::Other(error));
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 fn requested(batch: &BatchRow) -> Result<BatchRequest, BatchTrouble> {

@@ -508,6 +508,10 @@ fn what_cannot_be_taken_is_told_to_have_failed() {
     staging.put("no-files.json", &with("files", json!([])));
     staging.put("up.json", &with("files", json!([{"local": "/a", "remote": "/x/../y", "dir": false}])));
     staging.put("a b.json", &good.to_string());
+    let new = staging.spool().join("new");
+    fs::create_dir(new.join("0.json")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", new.join("1.json")).unwrap();
+    staging.put(&format!("{}.json", "\n".repeat(200)), &good.to_string());
     let run = Run::start(staging.command());
     for (id, why) in [
         ("no-json", "no JSON"),
@@ -516,6 +520,9 @@ fn what_cannot_be_taken_is_told_to_have_failed() {
         ("no-files", "0 entries"),
         ("up", "component . or .."),
         ("a b", "names no batch"),
+        ("0", "no regular file"),
+        ("1", "it is a link"),
+        (&"\\#012".repeat(40), "names no batch"),
     ] {
         let state = staging.wait_for(&run, id, "failed");
         assert!(state["error"].as_str().unwrap().contains(why), "{id}: {state}");
@@ -526,9 +533,9 @@ fn what_cannot_be_taken_is_told_to_have_failed() {
     assert!(code == Some(2) && said.contains("version 2"), "{said}");
     staging.hand_over("good", &[("a", "u/a")]);
     staging.wait_for(&run, "good", "done");
-    assert_eq!(fs::read_dir(staging.spool().join("new")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(new).unwrap().count(), 1, "what is no file stays, and is in nobody's way");
     let (code, said) = staging.batch(&["list", "--json"]);
-    assert_eq!((code, said.lines().count()), (Some(0), 6), "{said}");
+    assert_eq!((code, said.lines().count()), (Some(0), 8), "{said}");
     fs::set_permissions(staging.spool(), fs::Permissions::from_mode(0o755)).unwrap();
     let (code, said) = staging.batch(&["list"]);
     assert!(code == Some(2) && said.contains("chmod 700"), "{said}");
@@ -638,7 +645,7 @@ fn what_is_removed_under_a_batch_is_brought_again() {
     command.args(["--bwlimit", "2M", "--workers", "1", "--queue", "4"]);
     let run = Run::start(command);
     wait_until("some are there", || staging.state("b1")["done"].as_u64() > Some(4));
-    fs::remove_dir_all(staging.remote("u")).unwrap();
+    fs::rename(staging.remote("u"), place.path("taken away")).unwrap();
     let state = staging.wait_for(&run, "b1", "done");
     assert_eq!(state["done"], 30);
     expect_same(&place.sources().join("book"), &staging.remote("u/book"));

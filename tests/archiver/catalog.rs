@@ -2,6 +2,8 @@
 
 #[path = "catalog/conformance.rs"]
 mod conformance;
+#[path = "catalog/false_server.rs"]
+mod false_server;
 #[path = "catalog/mysql.rs"]
 mod mysql;
 #[path = "catalog/sqlite.rs"]

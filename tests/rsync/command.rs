@@ -414,6 +414,40 @@ fn links_of_strangers_are_followed_on_demand() {
     }
 }
 
+/// Files that the operator names are not read or written through a symlink that another user may have planted.
+#[test]
+fn files_that_are_named_are_followed_as_by_stock() {
+    if !support::tools::require("rsync") || !tree::is_root() {
+        return;
+    }
+    let bench = Bench::start();
+    let plant = |work: &Path| {
+        prepare(work);
+        tree::put(work, "real/file", b"one\n", 0o600, THEN);
+        for (name, target) in [("file", "real/file"), ("way", "real"), ("ours", "real/file")] {
+            symlink(target, work.join(name)).unwrap();
+        }
+        for name in ["file", "way"] {
+            std::os::unix::fs::lchown(work.join(name), Some(65534), Some(65534)).unwrap();
+        }
+    };
+    let look = |_: &Run, work: &Path| vec![format!("{:?}", fs::read(work.join("real/file")).unwrap() == b"one\n")];
+    let both = Both { folders: &["dst"], look: &look, ..Both::new(&bench, &plant) };
+    for option in ["exclude-from", "include-from", "files-from", "log-file", "write-batch", "only-write-batch"] {
+        for (letters, name, followed) in [
+            ("-r", "file", false),
+            ("-r", "way/file", false),
+            ("-r", "ours", true),
+            ("-r --insecure-links", "file", true),
+        ] {
+            let line = format!("{letters} --{option}={name} src/ dst/");
+            let [stock, ours] = [STOCK, OURS].map(|near| both.run((near, STOCK), &words(&line)));
+            assert_eq!(stock.difference(&ours), "", "{line}");
+            assert!(followed || stock.lines == ["true"], "{line}: {}", stock.run.stderr);
+        }
+    }
+}
+
 /// A signal ends a client with code 20; no temporary file and no process stays, and what came is kept if that was asked.
 #[test]
 fn signals_end_a_client_tidily() {

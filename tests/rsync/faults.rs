@@ -5,8 +5,10 @@ use crate::support::stock::{Bench, OURS, Run};
 use crate::support::tiny::Tiny;
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
-use protocol::flist::{DirClass, Extras, FileEntry, FileList};
+use protocol::flist::{DirClass, Extras, FileEntry, FileList, Ndx};
 use protocol::handshake::Offer;
+use protocol::mux::{Message, Outbox};
+use protocol::ndx::{NdxState, NdxValue};
 use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
 use pysmurf_archiver::pipe::{PipeReader, PipeWriter, pipe};
 use pysmurf_archiver::transfer::serve::{Served, serve};
@@ -452,25 +454,35 @@ fn a_large_file_costs_little_memory() {
     }
 }
 
+/// A server in this folder to which somebody has said a version and a checksum's name, and that has answered.
+fn greeted(sender: bool, options: Options, folder: &Path) -> Process {
+    let paths = vec![[folder.as_os_str().as_bytes(), b"/"].concat()];
+    let mut server = process(&ServerArgs { sender, options, paths, ..ServerArgs::default() });
+    server.link.writer.write_all(b"\x20\0\0\0\x06xxh128").unwrap();
+    server.link.writer.flush().unwrap();
+    server.link.reader.read_exact(&mut [0; 20]).unwrap();
+    server
+}
+
+/// The code with which a server ends by itself.
+fn ended(child: &Arc<Mutex<Child>>) -> Option<i32> {
+    let (tell, told) = mpsc::channel();
+    let child = Arc::clone(child);
+    thread::spawn(move || tell.send(child.lock().unwrap().wait().unwrap()));
+    told.recv_timeout(WATCHDOG).expect("the server ends").code()
+}
+
 #[test]
 fn a_client_that_breaks_the_rules_and_stays_is_left() {
     let home = tempfile::tempdir().unwrap();
     let leave = |sender: bool| {
-        let paths = vec![home.path().as_os_str().as_bytes().to_vec()];
-        let server = process(&ServerArgs { sender, options: options(), paths, ..ServerArgs::default() });
+        let server = greeted(sender, options(), home.path());
         let Link { mut reader, mut writer, .. } = server.link;
-        // A version and a checksum's name; once the server has answered, a frame of a kind that does not exist; and
-        // never a hanging-up.
-        writer.write_all(b"\x20\0\0\0\x06xxh128").unwrap();
-        let mut words = vec![0; 20];
-        reader.read_exact(&mut words).unwrap();
+        // A frame of a kind that does not exist; and never a hanging-up.
         writer.write_all(b"\0\0\0\xff").unwrap();
         writer.flush().unwrap();
-        let (tell, told) = mpsc::channel();
-        let child = Arc::clone(&server.child);
-        thread::spawn(move || tell.send(child.lock().unwrap().wait().unwrap()));
-        let status = told.recv_timeout(WATCHDOG).expect("the server ends");
-        assert_eq!(status.code(), Some(12));
+        assert_eq!(ended(&server.child), Some(12));
+        let mut words = Vec::new();
         reader.read_to_end(&mut words).unwrap();
         assert!(words.windows(9).any(|words| words == b"a known c"), "{}", words.escape_ascii());
         drop(writer);
@@ -492,11 +504,91 @@ fn a_client_that_says_nothing_is_left_in_time() {
             paths: vec![b".".to_vec()],
             ..ServerArgs::default()
         });
-        let (tell, told) = mpsc::channel();
-        let child = Arc::clone(&server.child);
-        thread::spawn(move || tell.send(child.lock().unwrap().wait().unwrap()));
-        let status = told.recv_timeout(WATCHDOG).expect("the server ends");
-        assert_eq!(status.code(), Some(30));
+        assert_eq!(ended(&server.child), Some(30));
         drop(server.link);
     }
+}
+
+/// What a peer says of its own time limit changes nothing of ours, and is nothing to stumble over.
+#[test]
+fn a_peers_time_limit_is_its_own() {
+    let home = tempfile::tempdir().unwrap();
+    let limited = |sender: bool, seconds: i32| {
+        let options = Options { timeout: Some(1), ..options() };
+        let Process { child, link: Link { reader, mut writer, .. } } = greeted(sender, options, home.path());
+        let mut said = Outbox::new();
+        said.start_mux(32);
+        said.message(&Message::IoTimeout(seconds));
+        writer.write_all(said.bytes()).unwrap();
+        writer.flush().unwrap();
+        assert_eq!(ended(&child), Some(30), "{sender} {seconds}");
+        drop((reader, writer));
+    };
+    thread::scope(|scope| {
+        for sender in [true, false] {
+            for seconds in [0, -1, i32::MIN, i32::MAX] {
+                scope.spawn(move || limited(sender, seconds));
+            }
+        }
+    });
+}
+
+/// A client may ask for the files that it was shown, and for nothing else by way of their numbers.
+#[test]
+fn only_what_is_listed_is_sent() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("file"), "its very bytes").unwrap();
+    let value = |value: NdxValue| {
+        let mut bytes = Vec::new();
+        NdxState::default().encode(value, &mut bytes);
+        bytes
+    };
+    // The file is number 1, below its folder.
+    let wants = |ndx: u32, head: [u32; 4]| {
+        let head = head.into_iter().flat_map(u32::to_le_bytes).collect();
+        [value(NdxValue::Index(ndx)), vec![0, 0x80], head].concat()
+    };
+    let whole = [0; 4];
+    let ask = |what: &[u8], message: Option<Message>| {
+        let Process { child, link: Link { mut reader, mut writer, .. } } = greeted(true, options(), home.path());
+        let mut said = Outbox::new();
+        said.start_mux(32);
+        // No filter rules.
+        said.put(&[0; 4]);
+        said.put(what);
+        message.iter().for_each(|message| said.message(message));
+        writer.write_all(said.bytes()).unwrap();
+        writer.flush().unwrap();
+        if message.is_none() && what == wants(1, whole) {
+            drop(writer);
+        }
+        let code = ended(&child);
+        let mut words = Vec::new();
+        reader.read_to_end(&mut words).unwrap();
+        (code, String::from_utf8_lossy(&words).into_owned())
+    };
+    assert!(ask(&wants(1, whole), None).1.contains("its very bytes"));
+    let cases = [
+        (wants(0, whole), None, "requested index"),
+        (wants(2, whole), None, "index"),
+        (wants(i32::MAX as u32 - 1, whole), None, "index"),
+        (wants(1, [1, 0, 2, 0]), None, "block length"),
+        (wants(1, [1, 700, 17, 0]), None, "strong sum length"),
+        (wants(1, [u32::MAX, 700, 2, 0]), None, "block count"),
+        (value(NdxValue::Segment(0)), None, "a list number"),
+        (value(NdxValue::FlistEnd), None, "a list number"),
+        (Vec::new(), Some(Message::Success(Ndx(2))), "acknowledged index"),
+        (Vec::new(), Some(Message::NoSend(Ndx(u32::MAX))), "index in a message"),
+    ];
+    // A server that refuses somebody lets him hear why, and waits for that.
+    thread::scope(|scope| {
+        for (what, message, refusal) in cases {
+            let ask = &ask;
+            scope.spawn(move || {
+                let (code, words) = ask(&what, message);
+                assert!(matches!(code, Some(2 | 12)) && words.contains(refusal), "{what:?}: {code:?} {words}");
+                assert!(!words.contains("its very bytes"), "{what:?}");
+            });
+        }
+    });
 }

@@ -8,7 +8,7 @@ use mysql_async::{Conn, Error};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::connections::Connections;
+use super::connections::{Connections, QUERY_LIMIT, within};
 use crate::catalog::CatalogError;
 
 /// How often the connection is used, so that it stays.
@@ -43,21 +43,20 @@ impl Claim {
             }
             Ok::<_, Error>(Ok(conn))
         };
-        match timeout(super::connections::QUERY_LIMIT, taking).await {
-            Ok(Ok(Ok(conn))) => {
+        match within(QUERY_LIMIT, "answer to the claim of our targets", taking).await {
+            Ok(Ok(conn)) => {
                 *held = Some(conn);
                 drop(held);
                 tokio::spawn(self.clone().keep());
                 Ok(())
             }
-            Ok(Ok(Err(holder))) => {
+            Ok(Err(holder)) => {
                 let holder = holder.map(|id| format!(" (connection {id} of the server)")).unwrap_or_default();
                 Err(connections.busy(format!(
                     "another archiver{holder} works on the same --target; stop one of the two, give them different targets, or have them share it by init-db --fleet"
                 )))
             }
-            Ok(Err(error)) => Err(connections.unavailable(error)),
-            Err(_) => Err(connections.busy("no answer to the claim of our targets".to_owned())),
+            Err(error) => Err(connections.unavailable(error)),
         }
     }
 
@@ -67,7 +66,7 @@ impl Claim {
             tokio::time::sleep(HEARTBEAT).await;
             let mut held = self.0.lock().await;
             let Some(conn) = held.as_mut() else { return };
-            if !matches!(timeout(ANSWER_LIMIT, conn.ping()).await, Ok(Ok(()))) {
+            if within(ANSWER_LIMIT, "answer", conn.ping()).await.is_err() {
                 *held = None;
                 return;
             }

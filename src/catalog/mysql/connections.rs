@@ -3,9 +3,13 @@
 //! Not the driver's own pool: that one cleans a connection which was left in the middle of a result without any limit,
 //! so each call that times out on a mute server would take one of its places for ever.
 
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
@@ -101,12 +105,12 @@ impl Connections {
             }
             Ok(TakenConnection { conn: self.log_in().await?, _place: place })
         };
-        timeout(CONNECT_LIMIT, connecting).await.unwrap_or_else(|_| Err(late("connection", CONNECT_LIMIT)))
+        within(CONNECT_LIMIT, "connection", connecting).await
     }
 
     /// A connection beside the few, for a caller who keeps it.
     pub(super) async fn alone(&self) -> Result<Conn, Error> {
-        timeout(CONNECT_LIMIT, self.log_in()).await.unwrap_or_else(|_| Err(late("connection", CONNECT_LIMIT)))
+        within(CONNECT_LIMIT, "connection", self.log_in()).await
     }
 
     async fn log_in(&self) -> Result<Conn, Error> {
@@ -128,13 +132,12 @@ impl Connections {
         mut taken: TakenConnection<'_>,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, CatalogError> {
-        match timeout(QUERY_LIMIT, work(&mut taken.conn)).await {
-            Ok(Ok(value)) => {
+        match within(QUERY_LIMIT, "answer", work(&mut taken.conn)).await {
+            Ok(value) => {
                 self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(taken.conn);
                 Ok(value)
             }
-            Ok(Err(error)) => Err(self.unavailable(error)),
-            Err(_) => Err(self.unavailable(late("answer", QUERY_LIMIT))),
+            Err(error) => Err(self.unavailable(error)),
         }
     }
 
@@ -241,8 +244,7 @@ fn ssl(mode: TlsMode, tls: &Tls) -> Option<SslOpts> {
 
 /// What a short question gives first.
 async fn first_row(conn: &mut Conn, query: &str) -> Result<Option<mysql_async::Row>, Error> {
-    let answer = timeout(CONNECT_LIMIT, conn.exec_first(query, ())).await;
-    answer.unwrap_or_else(|_| Err(late("answer", CONNECT_LIMIT)))
+    within(CONNECT_LIMIT, "answer", conn.exec_first(query, ())).await
 }
 
 /// Whether the server has closed the connection, and not just failed to answer.
@@ -254,6 +256,21 @@ pub(super) fn is_gone(error: &Error) -> bool {
     }
 }
 
-pub(super) fn late(what: &str, limit: Duration) -> Error {
+/// What a server is waited for. At words that no server of MySQL has, such as a column more than there can be, the driver
+/// panics, and so does what makes Rust's values of them: that is the end of this connection and of nothing else.
+pub(super) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut work = pin!(work);
+    let heard = poll_fn(|context| {
+        let poll = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        poll.unwrap_or_else(|_| Poll::Ready(Err(Error::Other("it answers as no server of MySQL does".into()))))
+    });
+    timeout(limit, heard).await.unwrap_or_else(|_| Err(late(what, limit)))
+}
+
+fn late(what: &str, limit: Duration) -> Error {
     Error::Io(IoError::Io(io::Error::new(ErrorKind::TimedOut, format!("no {what} within {} s", limit.as_secs()))))
 }

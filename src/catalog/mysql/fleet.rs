@@ -1,7 +1,7 @@
 //! Sessions and lanes in MySQL, on one connection for all that a mover writes: two of them, on two nodes of a cluster, would
 //! fail each other's certification on the mover's row.
 
-use super::connections::{Connections, QUERY_LIMIT, is_gone, late};
+use super::connections::{Connections, QUERY_LIMIT, is_gone, within};
 use super::row::{integer, text};
 use super::table::Table;
 use super::{COMMAND_DENIED, is_lost_race};
@@ -146,8 +146,8 @@ impl MySqlFleet {
         F: Future<Output = (Conn, Result<T, Error>)>,
     {
         let mut writer = self.writer.lock().await;
-        let written = timeout(QUERY_LIMIT, self.try_to_write(&mut writer, work)).await;
-        written.unwrap_or_else(|_| Err(late("answer", QUERY_LIMIT))).map_err(|error| {
+        let written = within(QUERY_LIMIT, "answer", self.try_to_write(&mut writer, work)).await;
+        written.map_err(|error| {
             // Nothing says in which state it is.
             *writer = None;
             self.connections.unavailable(error)

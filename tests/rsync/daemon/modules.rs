@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// A module's folder, something to push, and files of rules.
@@ -543,5 +544,53 @@ fn a_program_converts_the_names_of_owners() {
         let told = daemon.has_said(|log| log.matches("name-converter").count() > at);
         assert!(run.code != 0 && told, "{command}: {} {}", run.code, daemon.said());
         assert!(!work.path().join("got/a.txt").exists() && !work.path().join("mod/new/ok").exists(), "{command}");
+    }
+}
+
+/// A module within a changed root is left neither by names nor by symlinks, though what lies beside it is in reach of both.
+#[test]
+fn a_module_within_a_changed_root_is_not_left() {
+    if !tree::is_root() {
+        eprintln!("SKIPPED: only root can change the root; run as root");
+        return;
+    }
+    let links = |work: &Path| {
+        tree::put(&work.join("mod"), "inner/own", b"own", 0o644, THEN);
+        tree::put(&work.join("mod"), "beside/secret", b"secret", 0o644, THEN);
+        for (name, target) in
+            [("way", "/beside"), ("up", "../beside"), ("leaf", "/beside/secret"), ("real", "/mod/beside")]
+        {
+            symlink(target, work.join("mod/inner").join(name)).unwrap();
+        }
+    };
+    let modules = "[m]\npath = WORK/mod/./inner\nuse chroot = yes\nread only = no\nmunge symlinks = no\n";
+    let commands = [
+        "-r URL/m/own got/",
+        "-rL URL/m/ got",
+        "-r URL/m/way/ got",
+        "-r URL/m/leaf got",
+        "-rL URL/m/leaf got",
+        "-r URL/m/up/secret got",
+        "-r URL/m/../beside/ got",
+        "-ri up/ok URL/m/way/",
+        "-ri up/ok URL/m/up/new",
+        "-ri up/ok URL/m/../beside/",
+        "-ri --backup-dir=/way up/ok URL/m/own",
+        "-ri --temp-dir=/up up/ok URL/m/own",
+        "-ri --link-dest=/way up/ok URL/m/",
+    ];
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
+    for command in commands {
+        let work = bench.fresh("inner");
+        let work = work.path();
+        prepare(work);
+        links(work);
+        let daemon = Daemon::ours(work, &format!("uid = 0\ngid = 0\n{modules}"));
+        let run = daemon.client(work, command);
+        assert!(!command.ends_with("own got/") || run.code == 0, "{}", run.stderr);
+        let beside: Vec<_> =
+            fs::read_dir(work.join("mod/beside")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        let secret = Command::new("grep").args(["-rl", "secret", "got"]).current_dir(work).output().unwrap();
+        assert!(beside == ["secret"] && secret.stdout.is_empty(), "{command}: {beside:?} {secret:?}");
     }
 }
