@@ -364,6 +364,8 @@ fn a_database_that_was_taken_away_or_replaced_is_noticed() {
     let scene = Scene::new();
     let monitor = scene.monitor();
     scene.announce(&monitor, &scene.file("one"), &[]);
+    // The row alone is not enough: until its writer has the answer it does not know that it is registered.
+    monitor.wait_for("Registered ");
     scene.wait_for_rows(1);
     let aside = scene.place.path("aside.db");
     for end in ["", "-wal", "-shm"] {
