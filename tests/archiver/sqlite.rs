@@ -374,12 +374,12 @@ fn an_older_backup_in_the_place_of_the_database_costs_a_comparison() {
     Run::to_end(init).expect(0);
     let database = Connection::open(&file).unwrap();
     for n in 0..20 {
-        let (local, md5) = place.source(format!("file{n}"), 5000 + n, n as u64);
+        let (local, md5) = place.source(format!("file{n}"), 5000 + n, n);
         database
             .execute(
                 "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, \
                  failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, 'smurf', ?, 1795350012.25, 0, 1, 0)",
-                params![local.to_str().unwrap(), hex(&md5).to_lowercase(), format!("17950/file{n}")],
+                params![local.to_str().unwrap(), hex(md5).to_lowercase(), format!("17950/file{n}")],
             )
             .unwrap();
     }

@@ -137,17 +137,17 @@ impl<F: Flag> Levels<F> {
         let mut unknown = None;
         for word in value.split(|&byte| byte == b',').filter(|word| !word.is_empty()) {
             let digits = word.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-            let (name, level) = word.split_at(word.len() - digits);
+            let (item, level) = word.split_at(word.len() - digits);
             let level = std::str::from_utf8(level).unwrap_or_default();
             let level = if level.is_empty() { 1 } else { level.parse().unwrap_or(LEVEL_MOST).min(LEVEL_MOST) };
-            match String::from_utf8_lossy(name).to_ascii_uppercase().as_str() {
+            match String::from_utf8_lossy(item).to_ascii_uppercase().as_str() {
                 "HELP" => return Ok(true),
                 "ALL" => self.given.fill(Some(level)),
                 "NONE" => self.given.fill(Some(0)),
                 name => match F::ROWS.iter().position(|row| row.name == name) {
                     Some(at) => self.given[at] = Some(level),
                     None => {
-                        let item = if name.is_empty() { word } else { &word[..name.len()] };
+                        let item = if item.is_empty() { word } else { item };
                         unknown.get_or_insert_with(|| String::from_utf8_lossy(item).into_owned());
                     }
                 },
@@ -259,5 +259,14 @@ mod tests {
         options.info.limit(1);
         assert_eq!((options.level(Info::Skip), options.level(Info::Stats)), (0, 1));
         assert!(options.info.set(b"none,help").unwrap());
+    }
+
+    /// Made readable it is longer than it came.
+    #[test]
+    fn what_is_no_text_is_unknown() {
+        let mut options = Options::default();
+        let unknown = options.debug.set(b"\xff\xfe7,recv").unwrap_err();
+        assert_eq!(unknown, "Unknown --debug item: \"\u{fffd}\u{fffd}\"");
+        assert_eq!(options.level(Debug::Recv), 1);
     }
 }
