@@ -37,6 +37,9 @@ find "$f" -type f -exec sh -c 'echo "files $#"' sh {} + || s=1; done; exit $s"#;
 /// Makes folders.
 const MAKE: &str = r#"echo archiver-ran; shift; s=0; for f; do mkdir -p -- "$f" || s=1; done; exit $s"#;
 
+/// Among what is spared: nobody could look what stands there, so nothing is ever removed.
+pub(super) const UNSEEN: &str = "";
+
 /// Why something could not be done there.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FarTrouble {
@@ -123,6 +126,9 @@ impl FarHand {
             }
             return Ok(true);
         }
+        if batch.spared.contains(UNSEEN) {
+            return Ok(true);
+        }
         let files: HashSet<_> = batch.places.files.iter().map(|place| self.path(place)).collect();
         let dirs: BTreeSet<_> = batch.places.folders.iter().collect();
         let (within, alone): (Vec<_>, Vec<_>) = batch.units.iter().cloned().partition(|unit| dirs.contains(unit));
@@ -148,6 +154,9 @@ impl FarHand {
 
     /// Removes what there is of it; whether there was something.
     pub(super) fn remove(&mut self, batch: &BatchExtent) -> Result<bool, FarTrouble> {
+        if batch.spared.contains(UNSEEN) {
+            return Err(FarTrouble::NothingBut(self.connect.describe()));
+        }
         let Some(found) = self.look_by_shell(&batch.units)? else { return self.remove_by_sftp(batch).map(|()| false) };
         let mut due = Vec::new();
         for (unit, found) in batch.units.iter().zip(&found) {
@@ -328,6 +337,10 @@ mod tests {
         let write = |names: &[&str]| names.iter().for_each(|name| fs::write(base.join(name), name).unwrap());
         write(&["b/f.config", "b/.f.backup", "b/there", "b/old/x"]);
         let mut hand = FarHand::new(Box::new(Local::default()), base.to_str().unwrap(), ".aside");
+        // The account may run commands by now, and did not when there was something to be seen.
+        let unseen = extent(&["b/f", "b/there", "b/old"], &[], &[], Spared::from([UNSEEN.to_owned()]));
+        assert!(matches!(hand.remove(&unseen), Err(FarTrouble::NothingBut(_))));
+        assert!(base.join("b/there").exists() && base.join("b/old/x").exists() && base.join("b/.f.backup").exists());
         let units = ["b/f", "b/book", "b/there", "b/none $x `y`", "b/old"].map(str::to_owned);
         let spared = hand.look(&units).unwrap();
         let expected = ["b/.f.backup", "b/book", "b/old", "b/there"].map(str::to_owned);

@@ -1,7 +1,7 @@
 //! Looks after the batches of one link beside the copying: takes what is handed over, has it read, sees how its rows stand,
 //! completes it or removes what it has written, and tells how it stands.
 
-use super::far::{BatchExtent, FarHand, FarTrouble, Spared};
+use super::far::{BatchExtent, FarHand, FarTrouble, Spared, UNSEEN};
 use super::reading::{BatchReader, ReadTrouble, place_of};
 use super::request::BatchRequest;
 use super::spool::{BatchSpool, SpoolName};
@@ -469,7 +469,7 @@ impl BatchKeeper {
             Err(FarTrouble::NothingBut(host)) => {
                 let why = format!("the account at {host} runs no commands and has no SFTP");
                 match batch.step {
-                    BatchStep::Taken => ErrandEnd::Looked(Spared::new()),
+                    BatchStep::Taken => ErrandEnd::Looked(Spared::from([UNSEEN.to_owned()])),
                     BatchStep::Undoing => {
                         let why = format!("{}; what it has written is not removed: {why}", reason(&batch));
                         table.tell_batch_failed(&batch, &why).await?;
