@@ -14,6 +14,7 @@ mod generate;
 pub(crate) mod glob;
 pub(crate) mod greet;
 pub mod guard;
+pub(crate) mod held;
 pub mod help;
 pub(crate) mod ids;
 mod news;

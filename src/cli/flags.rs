@@ -180,12 +180,21 @@ pub(super) enum Command {
     /// Print the line for the storage node's authorized_keys that lets a key archive, and do nothing else
     #[command(after_help = AUTHORIZE_HELP)]
     Authorize(AuthorizeArgs),
+    /// Say which version this is, and which libraries and walls of the kernel it works with
+    Version(VersionArgs),
     /// Print the manual page of a verb, or completions for a shell
     #[command(hide = true)]
     Generate(GenerateArgs),
     /// What that line starts
     #[command(hide = true)]
     Confined(ConfinedArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VersionArgs {
+    /// Print a JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

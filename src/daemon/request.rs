@@ -15,6 +15,7 @@ use crate::report::peer::LoggedPeer;
 use crate::rsync::served;
 use crate::transfer::glob::Globs;
 use crate::transfer::guard::Guard;
+use crate::transfer::held::hold;
 use crate::transfer::serve::{Served, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
 use protocol::args::{ArgsError, Options, ServerArgs};
@@ -58,6 +59,9 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
     let silence =
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
     let ledger = ledger(&admitted, peer, &args, journal);
+    if refusal.is_none() {
+        hold(&args);
+    }
     let (link, count) = talk.into_link(silence.unwrap_or(SILENCE));
     let served = hello(&args, admitted.version).and_then(|hello| {
         let mut session = greet_agreed(link, hello)?;
