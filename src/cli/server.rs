@@ -30,7 +30,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         Ok(charset) => charset,
         Err(error) => {
             complain(&error.to_string());
-            return ExitCode::from(exit::status(exit::of(&error)));
+            return ExitCode::from(exit::status(error.exit_code()));
         }
     };
     if secluded::announced(&args) {
@@ -76,7 +76,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
             if !told(&error) {
                 complain(&format!("pysmurf-archiver --server: {error}"));
             }
-            exit::of(&error)
+            error.exit_code()
         }
     };
     ExitCode::from(exit::status(code))

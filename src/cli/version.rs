@@ -6,9 +6,9 @@ use crate::disk::landlock;
 use protocol::handshake::{VERSION_LEAST, VERSION_MOST};
 use serde::Serialize;
 
-/// What this program is made of.
+/// What this program is, and what it is made of.
 #[derive(Debug, Serialize)]
-struct Made {
+struct Versions {
     name: &'static str,
     version: &'static str,
     /// Versions of rsync's protocol that are spoken, the lowest first.
@@ -25,7 +25,7 @@ struct Made {
 
 /// Says which version this is.
 pub(super) fn version(args: &VersionArgs) -> u8 {
-    let made = Made {
+    let made = Versions {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
         rsync_protocol: [VERSION_LEAST, VERSION_MOST],

@@ -293,7 +293,10 @@ fn a_session_of_a_module_is_held_to_it() {
     let bench = Bench::start();
     let work = work(&bench);
     let daemon = Daemon::ours(work.path(), MODULES);
-    for (module, words) in [("mod", &b"--server\0--sender\0-logDtpre.iLsfxCIvu\0.\0mod/\0\0"[..]), ("jail", &b"--server\0--sender\0-logDtpre.iLsfxCIvu\0.\0jail/\0\0"[..])] {
+    for (module, words) in [
+        ("mod", &b"--server\0--sender\0-logDtpre.iLsfxCIvu\0.\0mod/\0\0"[..]),
+        ("jail", &b"--server\0--sender\0-logDtpre.iLsfxCIvu\0.\0jail/\0\0"[..]),
+    ] {
         let mut client = daemon.raw();
         client.write_all(format!("@RSYNCD: 31.0 md5\n{module}\n").as_bytes()).unwrap();
         let mut said = Vec::new();
