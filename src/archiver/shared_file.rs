@@ -125,19 +125,19 @@ impl SharedFiles {
 /// A file that several write, or read.
 pub(super) struct SharedFile {
     source: PathBuf,
-    course: Course,
+    course: FileCourse,
     ranges: Ranges,
 }
 
 /// Where a file is moved to, for a session to find it.
-enum Course {
+enum FileCourse {
     /// From these sources to a place over there.
     Push(Sources, PathBuf),
     /// From over there into a file here.
     Pull(File),
 }
 
-impl Course {
+impl FileCourse {
     /// What several did, and what was done by them.
     fn words(&self) -> (&'static str, &'static str) {
         match self {
@@ -148,7 +148,7 @@ impl Course {
 }
 
 impl SharedFile {
-    fn of(source: &Path, course: Course, (len, connections): (u64, usize)) -> Arc<Self> {
+    fn of(source: &Path, course: FileCourse, (len, connections): (u64, usize)) -> Arc<Self> {
         Arc::new(Self { source: source.to_owned(), course, ranges: Ranges::new(len, connections) })
     }
 
@@ -156,12 +156,12 @@ impl SharedFile {
     fn help(&self, hand: RangeWriter<'_>, sftp: &mut Sftp, terms: &SessionTerms) -> Result<u64, RangeError> {
         let moved = &mut |bytes| moved(terms, bytes);
         match &self.course {
-            Course::Push(sources, target) => {
+            FileCourse::Push(sources, target) => {
                 let pieces = sftp.pieces(target, None).map_err(RangeError::Far)?;
                 let mut source = sources.open(&self.source).map_err(RangeError::Here)?;
                 hand.write(&mut source, pieces, moved)
             }
-            Course::Pull(here) => hand.fetch(sftp.reading(&self.source).map_err(RangeError::Far)?, here, moved),
+            FileCourse::Pull(here) => hand.fetch(sftp.reading(&self.source).map_err(RangeError::Far)?, here, moved),
         }
     }
 }
@@ -351,7 +351,7 @@ impl<'a> Staging<'a> {
         let settings = &self.terms.settings;
         let Some(prospect) = Prospect::of(len, &self.files, self.connect, settings) else { return Staged::Not };
         let target = Path::new(&settings.data_dir).join(kept(&settings.aside, job));
-        let course = Course::Push(settings.sources.clone(), target.clone());
+        let course = FileCourse::Push(settings.sources.clone(), target.clone());
         let shared = SharedFile::of(&job.source, course, (len, prospect.connections));
         let new = !job.headway.has_begun();
         match self.share(&shared, prospect, |staging| staging.write(job, &shared, &target)) {
@@ -364,7 +364,7 @@ impl<'a> Staging<'a> {
     fn pull(&mut self, job: &Job, len: u64, here: File) -> Staged {
         let settings = &self.terms.settings;
         let Some(prospect) = Prospect::of(len, &self.files, self.connect, settings) else { return Staged::Not };
-        let shared = SharedFile::of(&job.source, Course::Pull(here), (len, prospect.connections));
+        let shared = SharedFile::of(&job.source, FileCourse::Pull(here), (len, prospect.connections));
         self.share(&shared, prospect, |staging| staging.fetch(job, &shared))
     }
 
@@ -522,7 +522,7 @@ mod tests {
     fn one_file_at_a_time_is_on_the_board() {
         let files = files();
         let shared = || {
-            let course = Course::Push(Sources::default(), "b".into());
+            let course = FileCourse::Push(Sources::default(), "b".into());
             SharedFile::of("a".as_ref(), course, (100 << 20, 2))
         };
         let (first, second) = (shared(), shared());
