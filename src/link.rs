@@ -18,6 +18,9 @@ pub struct Link {
     pub closer: Closer,
     /// The far end's process: its error output and how it ended.
     pub remote: Remote,
+    /// How long a session waits for what brings it on, whatever else comes meanwhile; without it any byte is a sign of life,
+    /// and the deadlines below are all there are.
+    pub patience: Option<Duration>,
 }
 
 /// What takes bytes for a peer.

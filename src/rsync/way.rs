@@ -11,7 +11,7 @@ use crate::local::Local;
 use crate::transfer::charset;
 use crate::transport::Connect;
 use crate::transport::child::Child;
-use crate::transport::ssh::{Remedies, Ssh, SshOptions};
+use crate::transport::ssh::{Remedies, SignOfLife, Ssh, SshOptions};
 use protocol::args::{Options, ServerArgs, table};
 use protocol::filter::Rule;
 use std::ffi::OsString;
@@ -185,6 +185,7 @@ impl Way<'_> {
         let mut options = SshOptions::new(text(&host.name));
         options.user = host.user.as_deref().map(text);
         options.stall_timeout = limit;
+        options.alive = SignOfLife::AnyByte;
         options.remedies = Remedies::Command;
         Ok(Ssh::new(options)?)
     }

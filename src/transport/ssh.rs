@@ -45,8 +45,10 @@ pub struct SshOptions {
     pub connect_timeout: Duration,
     /// Limit for the login.
     pub auth_timeout: Duration,
-    /// A link on which no byte moves for so long, while somebody waits, fails with `TimedOut`.
+    /// A link on which nothing moves for so long, while somebody waits, fails with `TimedOut`.
     pub stall_timeout: Duration,
+    /// What counts as moving.
+    pub alive: SignOfLife,
     /// A session that has been idle for longer is asked whether it still lives before a command is trusted to it.
     pub trusted_idle: Duration,
     /// The ciphers to offer, the best first; our own choice when empty.
@@ -55,6 +57,16 @@ pub struct SshOptions {
     pub rsync_path: Vec<OsString>,
     /// What errors advise.
     pub remedies: Remedies,
+}
+
+/// By what a link is known to be alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignOfLife {
+    /// Any byte of the far end's output, as `--timeout` of rsync has it.
+    AnyByte,
+    /// What brings the session on: bytes of files, entries, requests, answers. Keep-alives, empty frames and words do not, nor
+    /// does anything that comes while the far end takes nothing.
+    Progress,
 }
 
 /// Whose options the advice of an error names.
@@ -115,6 +127,7 @@ impl SshOptions {
             connect_timeout: Duration::from_secs(15),
             auth_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(60),
+            alive: SignOfLife::Progress,
             trusted_idle: Duration::from_secs(5),
             ciphers: Vec::new(),
             rsync_path: vec![OsString::from("rsync")],
@@ -214,6 +227,7 @@ impl Ssh {
             dial: target.connect_timeout + target.auth_timeout,
             start: target.connect_timeout,
             stall: target.stall_timeout,
+            alive: target.alive,
             trusted_idle: target.trusted_idle,
         };
         let answered = self.answered.clone();
