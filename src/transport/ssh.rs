@@ -12,6 +12,7 @@ mod settings;
 pub mod sftp;
 mod tokens;
 
+pub use super::pump::SignOfLife;
 use super::pump::{ExecError, Limits, Pump};
 use super::{COMMAND_START, CommandOutput, Connect, ConnectError, collect, shell_command};
 use crate::link::Link;
@@ -57,16 +58,6 @@ pub struct SshOptions {
     pub rsync_path: Vec<OsString>,
     /// What errors advise.
     pub remedies: Remedies,
-}
-
-/// By what a link is known to be alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignOfLife {
-    /// Any byte of the far end's output, as `--timeout` of rsync has it.
-    AnyByte,
-    /// What brings the session on: bytes of files, entries, requests, answers. Keep-alives, empty frames and words do not, nor
-    /// does anything that comes while the far end takes nothing.
-    Progress,
 }
 
 /// Whose options the advice of an error names.
