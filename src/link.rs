@@ -23,6 +23,16 @@ pub struct Link {
     pub patience: Option<Duration>,
 }
 
+/// By what a link is known to be alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignOfLife {
+    /// Any byte of the far end's output, as `--timeout` of rsync has it.
+    AnyByte,
+    /// What brings the session on: bytes of files, entries, requests, answers. Keep-alives, empty frames and words do not, nor
+    /// does anything that comes while the far end takes nothing.
+    Progress,
+}
+
 /// What takes bytes for a peer.
 pub trait Sink: Write + Send {
     /// Writes all of the buffer and leaves an empty one. Who keeps bytes in memory anyway takes the buffer itself and gives

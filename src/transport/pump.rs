@@ -9,7 +9,7 @@ use super::ConnectError;
 use super::queued::queued;
 use super::ssh::dial::Dialled;
 use super::ssh::drive::{CEILING, CallFailure, await_socket, drive, wants_out};
-use crate::link::{Closer, Ending, Link, Remote};
+use crate::link::{Closer, Ending, Link, Remote, SignOfLife};
 use crate::pipe::{DEFAULT_CAPACITY, Front, PipeReader, PipeWriter, pipe};
 use libssh2_sys as sys;
 use rustix::event::{EventfdFlags, eventfd};
@@ -62,16 +62,6 @@ const LOOKS: u32 = 8;
 
 /// Bytes read at once.
 const SCRATCH: usize = 256 * 1024;
-
-/// By what a link is known to be alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignOfLife {
-    /// Any byte of the far end's output, as `--timeout` of rsync has it.
-    AnyByte,
-    /// What brings the session on: bytes of files, entries, requests, answers. Keep-alives, empty frames and words do not, nor
-    /// does anything that comes while the far end takes nothing.
-    Progress,
-}
 
 /// How long a session may take for what it does.
 #[derive(Clone, Copy)]

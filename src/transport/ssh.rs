@@ -12,10 +12,9 @@ mod settings;
 pub mod sftp;
 mod tokens;
 
-pub use super::pump::SignOfLife;
 use super::pump::{ExecError, Limits, Pump};
 use super::{COMMAND_START, CommandOutput, Connect, ConnectError, collect, shell_command};
-use crate::link::Link;
+use crate::link::{Link, SignOfLife};
 use config::SshTarget;
 use dial::OnAnswer;
 use sftp::{LostInSync, Sftp, SftpError};

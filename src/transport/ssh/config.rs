@@ -2,7 +2,8 @@
 
 use super::settings::{SettingsOwner, SettingsReader, SshSettings, Value, is_like};
 use super::tokens::{LocalNames, PercentTokens};
-use super::{Remedies, SignOfLife, SshOptions};
+use super::{Remedies, SshOptions};
+use crate::link::SignOfLife;
 use crate::transport::ConnectError;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
