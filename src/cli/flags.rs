@@ -433,7 +433,7 @@ pub(super) struct SshArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..86_400))]
     pub(super) connect_timeout: u64,
 
-    /// A connection on which nothing moves for so long counts as lost
+    /// A connection that brings nothing on for so long counts as lost; keep-alives and words bring nothing on
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..86_400))]
     pub(super) stall_timeout: u64,
 }

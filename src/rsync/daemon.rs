@@ -284,8 +284,8 @@ impl Exchange {
     }
 
     fn into_link(self) -> Link {
-        let Link { reader, writer, closer, remote } = self.link;
+        let Link { reader, writer, closer, remote, patience } = self.link;
         let rest = Cursor::new(self.client.into_rest());
-        Link { reader: Box::new(rest.chain(reader)), writer, closer, remote }
+        Link { reader: Box::new(rest.chain(reader)), writer, closer, remote, patience }
     }
 }

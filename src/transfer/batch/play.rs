@@ -66,7 +66,7 @@ pub(crate) fn play(path: &Path, options: &mut Options, newest: u8) -> Result<Pla
     let remote = Remote::new();
     // There is no far end whose own end could be waited for.
     remote.end(Ending::Exited(0));
-    let mut source = LinkReader::new(Box::new(Stoppable { source, closed }), remote);
+    let mut source = LinkReader::new(Box::new(Stoppable { source, closed }), remote, None);
     let mut inbox = Inbox::bare();
     let head = loop {
         let mut reader = inbox.reader();
