@@ -64,7 +64,7 @@ pub struct MySqlCatalog {
 impl MySqlCatalog {
     /// Connects and looks for the table. [`CatalogError::Setup`] when there is none, or it cannot serve.
     pub async fn open(server: &DatabaseServer, options: Options) -> Result<Self, CatalogError> {
-        let Options { selection, table, layout, create: _ } = options;
+        let Options { selection, table, layout, .. } = options;
         if selection.targets.is_empty() {
             return Err(CatalogError::Setup(
                 "No monitor is chosen; name at least one instance id with --target".to_owned(),
@@ -233,7 +233,9 @@ impl MySqlCatalog {
                         _ => {}
                     }
                     match &row.outcome {
-                        Outcome::Failed { why } if transaction.affected_rows() > 0 => noted.push((*row, why.clone())),
+                        Outcome::Failed { why, .. } if transaction.affected_rows() > 0 => {
+                            noted.push((*row, why.clone()))
+                        }
                         Outcome::Copied { .. } if row.attempts > 0 => proven.push(row.id),
                         _ => {}
                     }

@@ -21,11 +21,12 @@ pub enum AnyCatalog {
 /// [`CatalogError::Setup`] will not.
 pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, CatalogError> {
     match database {
+        Database::Mysql(_) if options.node.is_some() => Err(no_nodes_there(database)),
         Database::Mysql(server) => Ok(AnyCatalog::Mysql(Box::new(MySqlCatalog::open(server, options).await?))),
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
             let purpose = if options.create { OpenFor::Create } else { OpenFor::Use };
-            SqliteCatalog::open(path, options.selection, purpose).await.map(AnyCatalog::Sqlite)
+            SqliteCatalog::open(path, options, purpose).await.map(AnyCatalog::Sqlite)
         }
     }
 }
@@ -37,7 +38,7 @@ pub async fn inspect(database: &Database, options: Options) -> Result<AnyCatalog
         Database::Mysql(_) => open(database, options).await,
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
-            SqliteCatalog::open(path, options.selection, OpenFor::Look).await.map(AnyCatalog::Sqlite)
+            SqliteCatalog::open(path, options, OpenFor::Look).await.map(AnyCatalog::Sqlite)
         }
     }
 }
@@ -77,6 +78,20 @@ pub async fn make_fleet(database: &Database) -> Result<Vec<Created>, CatalogErro
         Database::Mysql(server) => mysql::make_fleet(server).await,
         Database::Sqlite(path) => sqlite::make_fleet(path).await,
     }
+}
+
+/// Makes the tables for several storage nodes, and those of a fleet beside them, where they are absent.
+pub async fn make_node_tables(database: &Database) -> Result<Vec<Created>, CatalogError> {
+    match database {
+        Database::Mysql(_) => Err(no_nodes_there(database)),
+        Database::Sqlite(path) => sqlite::make_node_tables(path).await,
+    }
+}
+
+fn no_nodes_there(database: &Database) -> CatalogError {
+    CatalogError::Setup(format!(
+        "Several storage nodes go with SQLite only, and {database} is none; leave out the nodes"
+    ))
 }
 
 /// Makes indexes of ours in the table of files, where they are absent. That takes as long as it takes.
