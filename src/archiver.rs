@@ -111,7 +111,7 @@ pub(crate) struct ArchiverSettings {
     pub queue_bytes: u64,
     /// Sessions, each with a thread.
     pub workers: Workers,
-    /// Files of so many bytes and more are written by several sessions where round trips hold one alone back; 0 for none.
+    /// Files of so many bytes and more are moved by several sessions where round trips hold one alone back; 0 for none.
     pub split_size: u64,
     /// Try each row that waits once, then end.
     pub once: bool,

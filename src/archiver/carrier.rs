@@ -103,7 +103,7 @@ impl Carrier {
         }
         let carried = match road {
             Road::Push(far_end) => push::carry(jobs, connect, *far_end, &mut self.sharing, &terms),
-            Road::Pull => pull::carry(jobs, connect, &terms),
+            Road::Pull => pull::carry(jobs, connect, &mut self.sharing, &terms),
             Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),
         }?;
         self.acknowledging.learn(terms.acknowledged, &carried);

@@ -7,45 +7,64 @@
 use super::BATCH_BYTES;
 use super::arguments::{hello, sender_args};
 use super::flight::Job;
+use super::shared_file::{Sharing, Staged};
 use super::terms::SessionTerms;
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
 use crate::disk::digest::sum_of;
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
-use crate::transfer::{FetchObserver, Fetched, Sent, WantedFile, fetch, greet};
-use crate::transport::{Connect, ConnectError};
+use crate::transfer::{FetchObserver, Fetched, Sent, Summary, TransferError, WantedFile, fetch, greet};
+use crate::transport::Connect;
 use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
 /// Pulls a batch into the archive's base directory.
-pub(super) fn carry(jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Result<Carried, String> {
+pub(super) fn carry(
+    jobs: &[Job],
+    connect: &mut dyn Connect,
+    sharing: &mut Sharing,
+    terms: &SessionTerms,
+) -> Result<Carried, String> {
     let began = Instant::now();
     let data_dir = &terms.settings.data_dir;
     let dest = Dest::open(data_dir.as_ref())
         .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?
         .keeping(&terms.aside(jobs));
-    let mut guard = None;
-    let open = || {
-        let link = connect.open(&sender_args(terms.coding))?;
-        guard = Some(terms.guard(link.closer.clone()));
-        Ok(terms.settings.rate.on_reading(link))
-    };
-    let carried = fetch_batch(jobs, &dest, open, terms).map_err(|error| terms.trouble(&error))?;
-    Ok(Carried { took: Some(began.elapsed()), ..carried })
+    let (wishes, judged) = judge(jobs, &dest, terms);
+    if wishes.is_empty() && !jobs.is_empty() {
+        let Judged { verdicts, words, .. } = judged;
+        return Ok(Carried { verdicts, words, ended: Ok(None), took: None });
+    }
+    let link = connect.open(&sender_args(terms.coding)).map_err(|error| terms.trouble(&error))?;
+    let _guard = terms.guard(link.closer.clone());
+    let link = terms.settings.rate.on_reading(link);
+    let helpers = PullHelpers { sharing, connect };
+    let Judged { verdicts, words, wishers } = judged;
+    let staged = vec![Staged::Not; jobs.len()];
+    let mut watch =
+        PullWatch { jobs, wishers, verdicts, words, unsaid: Vec::new(), current: None, staged, helpers, terms };
+    let ended = fetch_wishes(&wishes, &dest, link, &mut watch);
+    let PullWatch { verdicts, words, staged, .. } = watch;
+    let alone = staged.iter().all(|staged| *staged == Staged::Not);
+    Ok(Carried { verdicts, words, ended: ended.map(Some), took: alone.then(|| began.elapsed()) })
 }
 
-/// Fetches a batch into `dest`. `open` starts a server with [`sender_args`]; it is not called when all is here already.
-fn fetch_batch(
-    jobs: &[Job],
-    dest: &Dest,
-    open: impl FnOnce() -> Result<Link, ConnectError>,
-    terms: &SessionTerms,
-) -> Result<Carried, ConnectError> {
+/// What is known of a batch before anything is asked for.
+struct Judged {
+    verdicts: Vec<Verdict>,
+    words: String,
+    /// Whose each wish is.
+    wishers: Vec<usize>,
+}
+
+/// Looks what of a batch is in place, and what is to be wished for.
+fn judge(jobs: &[Job], dest: &Dest, terms: &SessionTerms) -> (Vec<WantedFile>, Judged) {
     let mut verdicts = vec![Verdict::Open; jobs.len()];
     let mut words = String::new();
     let mut wishes = Vec::new();
@@ -84,21 +103,26 @@ fn fetch_batch(
             }
         }
     }
-    if wishes.is_empty() && !jobs.is_empty() {
-        return Ok(Carried { verdicts, words, ended: Ok(None), took: None });
-    }
-    let link = open()?;
+    (wishes, Judged { verdicts, words, wishers })
+}
+
+/// Fetches what is wished for over a link on which a server with [`sender_args`] runs.
+fn fetch_wishes(
+    wishes: &[WantedFile],
+    dest: &Dest,
+    link: Link,
+    watch: &mut PullWatch<'_>,
+) -> Result<Summary, TransferError> {
     let remote = link.remote.clone();
-    let mut watch = PullWatch { jobs, wishers, verdicts, words, unsaid: Vec::new(), current: None, terms };
     let ended =
-        greet(link, hello(terms.coding)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
+        greet(link, hello(watch.terms.coding)).and_then(|session| fetch(session, wishes, dest, BATCH_BYTES, watch));
     let ended = ended.map_err(|error| explain(error, &remote));
     if ended.is_err() {
         remote.wait(LAST_WORDS);
     }
     watch.words.push_str(&remote.stderr());
     watch.say_the_unsaid(ended.is_ok());
-    Ok(Carried { verdicts: watch.verdicts, words: watch.words, ended: ended.map(Some), took: None })
+    ended
 }
 
 /// A source's name as the far end is given it: its full path, which must be plain.
@@ -149,7 +173,16 @@ struct PullWatch<'a> {
     unsaid: Vec<usize>,
     /// The job whose bytes are coming in.
     current: Option<usize>,
+    /// What was done of each before.
+    staged: Vec<Staged>,
+    helpers: PullHelpers<'a>,
     terms: &'a SessionTerms,
+}
+
+/// Those who may read a large file ahead of the session.
+struct PullHelpers<'a> {
+    sharing: &'a mut Sharing,
+    connect: &'a mut dyn Connect,
 }
 
 impl PullWatch<'_> {
@@ -169,10 +202,28 @@ impl FetchObserver for PullWatch<'_> {
         self.terms.stopping()
     }
 
+    fn has_helpers(&self, len: u64) -> bool {
+        let PullHelpers { sharing, connect } = &self.helpers;
+        sharing.may_read(len, &**connect, self.terms)
+    }
+
+    fn stage(&mut self, wish: usize, len: u64, here: File) {
+        let Some(&at) = self.wishers.get(wish) else { return };
+        let (job, PullHelpers { sharing, connect }) = (&self.jobs[at], &mut self.helpers);
+        self.terms.begins(&job.source, len);
+        self.staged[at] = sharing.read(job, (len, here), &mut **connect, self.terms);
+    }
+
     fn resumes(&mut self, wish: usize, bytes: u64, len: u64) {
         self.current = self.wishers.get(wish).copied();
-        if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
-            self.terms.begins(&job.source, len);
+        let Some(at) = self.current else { return };
+        let (job, staged) = (&self.jobs[at], self.staged[at] != Staged::Not);
+        self.terms.begins(&job.source, len);
+        if staged {
+            self.terms.counted_before();
+            let _ = job.headway.found(bytes);
+        } else {
+            self.terms.not_counted_before();
             job.resumes(bytes, len);
         }
     }

@@ -3,18 +3,21 @@
 //! Over a long link a session alone uses a part of it. Then idle workers help: each writes ranges of the file by SFTP where the
 //! receiver looks for an earlier try (`--partial-dir`), whichever receiver that is, and an ordinary session finds it there,
 //! proves it, and gives it its name. The session comes only when nobody writes any more. If some range is missing then, it
-//! sends that; so nothing is sent twice, and what is proven is what stays.
+//! sends that; so nothing is sent twice, and what is proven is what stays. A file that is pulled they read by SFTP into the
+//! place where its session keeps what an earlier one has brought; that session waits meanwhile, as it alone knows how large
+//! the file is.
 
 use super::flight::Job;
 use super::sessions::SessionPermits;
 use super::sftp::make_way;
 use super::terms::SessionTerms;
 use super::unfinished::kept;
-use super::{ArchiverSettings, Sources};
-use crate::transport::ranges::{RangeError, Ranges, Written, ceiling, connections_worth};
+use super::{ArchiverSettings, Direction, Sources};
+use crate::transport::ranges::{RangeError, RangeWriter, Ranges, Written, ceiling, connections_worth};
 use crate::transport::ssh::sftp::{Pieces, Sftp, SftpError};
 use crate::transport::{Connect, ConnectError};
 use std::collections::HashSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,10 +41,15 @@ struct LoneSession {
 
 impl LoneSession {
     /// What one session moves alone over a link with this round trip, if several may move more.
-    fn alone(&self, round_trip: Duration) -> Option<f64> {
-        let measured = self.alone.filter(|(_, when)| when.elapsed() < LASTS).map_or(f64::MAX, |(rate, _)| rate);
+    fn alone(&self, direction: Direction, round_trip: Duration) -> Option<f64> {
+        let measured = self.alone.filter(|(_, when)| when.elapsed() < LASTS).map(|(rate, _)| rate);
         let of_use = self.no_use_before.is_none_or(|then| Instant::now() >= then);
-        of_use.then(|| measured.min(ceiling(round_trip)))
+        let alone = match (direction, measured) {
+            // How much of a pull is under way, our own window says, and a kernel that we do not know.
+            (Direction::Pull, Some(measured)) => measured,
+            (_, measured) => measured.unwrap_or(f64::MAX).min(ceiling(round_trip)),
+        };
+        of_use.then_some(alone)
     }
 }
 
@@ -73,7 +81,7 @@ impl SharedFiles {
         self.lone().alone = Some((bytes as f64 / took.as_secs_f64().max(1e-6), Instant::now()));
     }
 
-    /// That several write one file did not pay or work.
+    /// That several move one file did not pay or work.
     fn found_useless(&self) {
         self.lone().no_use_before = Some(Instant::now() + LASTS);
     }
@@ -114,13 +122,48 @@ impl SharedFiles {
     }
 }
 
-/// A file that several write.
+/// A file that several write, or read.
 pub(super) struct SharedFile {
     source: PathBuf,
-    sources: Sources,
-    /// Where it is written for a session to find it.
-    target: PathBuf,
+    course: FileCourse,
     ranges: Ranges,
+}
+
+/// Where a file is moved to, for a session to find it.
+enum FileCourse {
+    /// From these sources to a place over there.
+    Push(Sources, PathBuf),
+    /// From over there into a file here.
+    Pull(File),
+}
+
+impl FileCourse {
+    /// What several did, and what was done by them.
+    fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Push(..) => ("wrote", "written"),
+            Self::Pull(_) => ("read", "read"),
+        }
+    }
+}
+
+impl SharedFile {
+    fn of(source: &Path, course: FileCourse, (len, connections): (u64, usize)) -> Arc<Self> {
+        Arc::new(Self { source: source.to_owned(), course, ranges: Ranges::new(len, connections) })
+    }
+
+    /// One who joins, over a connection of its own: moves ranges until none is left; how many bytes.
+    fn help(&self, hand: RangeWriter<'_>, sftp: &mut Sftp, terms: &SessionTerms) -> Result<u64, RangeError> {
+        let moved = &mut |bytes| moved(terms, bytes);
+        match &self.course {
+            FileCourse::Push(sources, target) => {
+                let pieces = sftp.pieces(target, None).map_err(RangeError::Far)?;
+                let mut source = sources.open(&self.source).map_err(RangeError::Here)?;
+                hand.write(&mut source, pieces, moved)
+            }
+            FileCourse::Pull(here) => hand.fetch(sftp.reading(&self.source).map_err(RangeError::Far)?, here, moved),
+        }
+    }
 }
 
 /// What several have done about a file before its session.
@@ -191,17 +234,12 @@ impl Sharing {
         let mut sftp = self.sftp(connect).inspect_err(|_| self.no_help_before = Some(Instant::now() + LASTS))?;
         let guard = terms.guard(sftp.closer());
         // Whoever joins is waited for, so nobody joins who has yet to connect.
-        let Some(writer) = shared.ranges.join() else {
+        let Some(hand) = shared.ranges.join() else {
             drop(guard);
             self.keep(sftp);
             return Ok(());
         };
-        let write = || {
-            let pieces = sftp.pieces(&shared.target, None).map_err(RangeError::Far)?;
-            let mut source = shared.sources.open(&shared.source).map_err(RangeError::Here)?;
-            writer.write(&mut source, pieces, &mut |bytes| moved(terms, bytes))
-        };
-        match write() {
+        match shared.help(hand, &mut sftp, terms) {
             Ok(bytes) => {
                 tracing::debug!(bytes, "Helped with {}", shared.source.display());
                 drop(guard);
@@ -236,97 +274,157 @@ impl Sharing {
     /// of each.
     pub(super) fn stage(&mut self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Vec<Staged> {
         let settings = &terms.settings;
-        let least = settings.split_size;
         let len = |job: &Job| {
             settings.sources.metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
         };
         let mut staged = vec![Staged::Not; jobs.len()];
-        if least == 0 || settings.workers.most() < 2 || settings.rate.get() != 0 {
+        if !may_share(settings) {
             return staged;
         }
-        let files = self.files.clone();
-        let mut staging = Staging { files: &files, connect, terms, sharing: self };
         for (job, staged) in jobs.iter().zip(&mut staged) {
             let len = len(job);
-            if len < least || terms.stopping() {
+            if len < settings.split_size || terms.stopping() {
                 continue;
             }
-            *staged = staging.stage_one(job, len);
+            *staged = Staging::new(self, connect, terms).push(job, len);
         }
         staged
     }
+
+    /// Whether several may read a file of so many bytes.
+    pub(super) fn may_read(&self, len: u64, connect: &dyn Connect, terms: &SessionTerms) -> bool {
+        let settings = &terms.settings;
+        let pays = || Prospect::of(len, &self.files, connect, settings).is_some();
+        may_share(settings) && len >= settings.split_size && !terms.stopping() && !self.files.work_waits() && pays()
+    }
+
+    /// Reads a file of so many bytes into an empty one here, with the help of others; what has become of it.
+    pub(super) fn read(
+        &mut self,
+        job: &Job,
+        (len, here): (u64, File),
+        connect: &mut dyn Connect,
+        terms: &SessionTerms,
+    ) -> Staged {
+        Staging::new(self, connect, terms).pull(job, len, here)
+    }
 }
 
-/// Writes files of a batch where an ordinary session will find them, over one connection.
+/// Whether files are shared at all.
+fn may_share(settings: &ArchiverSettings) -> bool {
+    settings.split_size > 0 && settings.workers.most() > 1 && settings.rate.get() == 0
+}
+
+/// What sharing a file promises.
+#[derive(Clone, Copy)]
+struct Prospect {
+    connections: usize,
+    /// Bytes per second of one session alone.
+    alone: f64,
+}
+
+impl Prospect {
+    /// Of a file of so many bytes; `None` where one session does as well.
+    fn of(len: u64, files: &SharedFiles, connect: &dyn Connect, settings: &ArchiverSettings) -> Option<Self> {
+        let round_trip = connect.round_trip()?;
+        let connections = connections_worth(len, round_trip).min(settings.workers.most());
+        let alone = files.lone().alone(settings.direction, round_trip).filter(|_| connections > 1)?;
+        Some(Self { connections, alone })
+    }
+}
+
+/// Moves files of a batch to where an ordinary session will find them, over one connection.
 struct Staging<'a> {
-    files: &'a SharedFiles,
+    files: Arc<SharedFiles>,
     connect: &'a mut dyn Connect,
     terms: &'a SessionTerms,
     sharing: &'a mut Sharing,
 }
 
-impl Staging<'_> {
+impl<'a> Staging<'a> {
+    fn new(sharing: &'a mut Sharing, connect: &'a mut dyn Connect, terms: &'a SessionTerms) -> Self {
+        Self { files: sharing.files.clone(), connect, terms, sharing }
+    }
+
     /// Writes one file, if that is of use.
-    fn stage_one(&mut self, job: &Job, len: u64) -> Staged {
-        let Self { files, terms, .. } = *self;
-        let settings = &terms.settings;
-        let Some(round_trip) = self.connect.round_trip() else { return Staged::Not };
-        let connections = connections_worth(len, round_trip).min(settings.workers.most());
-        let Some(alone) = files.lone().alone(round_trip).filter(|_| connections > 1) else { return Staged::Not };
-        let shared = Arc::new(SharedFile {
-            source: job.source.clone(),
-            sources: settings.sources.clone(),
-            target: Path::new(&settings.data_dir).join(kept(&settings.aside, job)),
-            ranges: Ranges::new(len, connections),
-        });
+    fn push(&mut self, job: &Job, len: u64) -> Staged {
+        let settings = &self.terms.settings;
+        let Some(prospect) = Prospect::of(len, &self.files, self.connect, settings) else { return Staged::Not };
+        let target = Path::new(&settings.data_dir).join(kept(&settings.aside, job));
+        let course = FileCourse::Push(settings.sources.clone(), target.clone());
+        let shared = SharedFile::of(&job.source, course, (len, prospect.connections));
+        let new = !job.headway.has_begun();
+        match self.share(&shared, prospect, |staging| staging.write(job, &shared, &target)) {
+            Staged::Whole if !new => Staged::Partly,
+            staged => staged,
+        }
+    }
+
+    /// Reads one file into an empty one, if that is of use.
+    fn pull(&mut self, job: &Job, len: u64, here: File) -> Staged {
+        let settings = &self.terms.settings;
+        let Some(prospect) = Prospect::of(len, &self.files, self.connect, settings) else { return Staged::Not };
+        let shared = SharedFile::of(&job.source, FileCourse::Pull(here), (len, prospect.connections));
+        self.share(&shared, prospect, |staging| staging.fetch(job, &shared))
+    }
+
+    /// Has a file moved by others and by what `first` does, which tells when it could be begun, or `None` where it is not to be.
+    fn share(
+        &mut self,
+        shared: &Arc<SharedFile>,
+        prospect: Prospect,
+        first: impl FnOnce(&mut Self) -> Result<Option<Instant>, StagingError>,
+    ) -> Staged {
+        let files = self.files.clone();
         // The others log in while we do.
-        if files.work_waits() || !files.offer(&shared) {
+        if files.work_waits() || !files.offer(shared) {
             return Staged::Not;
         }
-        let (new, began) = (!job.headway.has_begun(), Instant::now());
-        let written = self.write(job, &shared);
-        files.withdraw(&shared);
-        if !matches!(written, Ok(Some(_))) {
+        let began = Instant::now();
+        let moved = first(self);
+        files.withdraw(shared);
+        if !matches!(moved, Ok(Some(_))) {
             shared.ranges.end();
         }
-        match (written, shared.ranges.finish()) {
+        let ((did, done_by), source) = (shared.course.words(), shared.source.display());
+        match (moved, shared.ranges.finish()) {
             (Ok(None), _) => Staged::Not,
             (Ok(Some(ready)), done @ (Written::Whole | Written::Mended)) => {
-                let rate = len as f64 / ready.elapsed().as_secs_f64().max(1e-6);
+                let rate = shared.ranges.len() as f64 / ready.elapsed().as_secs_f64().max(1e-6);
                 let (mb, ms) = (|rate: f64| (rate / 1e5).round() / 10.0, began.elapsed().as_millis() as u64);
-                let (rate_mb, alone_mb) = (mb(rate), mb(alone));
-                tracing::debug!(rate_mb, alone_mb, ms, "Several wrote {}", job.source.display());
-                if rate < alone * PAYS {
+                let (rate_mb, alone_mb) = (mb(rate), mb(prospect.alone));
+                tracing::debug!(rate_mb, alone_mb, ms, "Several {did} {source}");
+                if rate < prospect.alone * PAYS {
                     files.found_useless();
                 }
-                if done == Written::Whole && new { Staged::Whole } else { Staged::Partly }
+                if done == Written::Whole { Staged::Whole } else { Staged::Partly }
             }
-            (written, _) => {
+            (moved, _) => {
                 let host = self.connect.describe();
-                match written.err() {
-                    None => tracing::debug!(host, "Not written by several: those who helped broke off"),
-                    Some(StagingError::Broken(why)) => tracing::debug!(host, "Not written by several: {why}"),
+                let why = match moved.err() {
+                    None => "those who helped broke off".to_owned(),
+                    Some(StagingError::Broken(why)) => why,
                     Some(StagingError::Refused(why)) => {
-                        tracing::debug!(host, "Not written by several: {why}");
                         files.found_useless();
+                        why
                     }
-                }
+                };
+                tracing::debug!(host, "Not {done_by} by several: {why}");
                 Staged::Partly
             }
         }
     }
 
     /// Writes the file together with those who come; when it could be begun, or `None` where it is not to be.
-    fn write(&mut self, job: &Job, shared: &SharedFile) -> Result<Option<Instant>, StagingError> {
+    fn write(&mut self, job: &Job, shared: &SharedFile, target: &Path) -> Result<Option<Instant>, StagingError> {
         let terms = self.terms;
-        let sftp = self.sharing.sftp(self.connect).map_err(|error| StagingError::Refused(error.to_string()));
-        let mut sftp = sftp?;
+        let mut sftp = self.sftp()?;
         let guard = terms.guard(sftp.closer());
         let here = |error| StagingError::of(RangeError::Here(error), &shared.source);
-        let there = |error| StagingError::of(RangeError::Far(error), &shared.target);
-        let mut source = shared.sources.open(&shared.source).map_err(here)?;
+        let there = |error| StagingError::of(RangeError::Far(error), target);
+        let mut source = terms.settings.sources.open(&shared.source).map_err(here)?;
         let mut began = None;
-        if let Some(pieces) = make(&mut sftp, job, &shared.target, &terms.settings).map_err(there)? {
+        if let Some(pieces) = make(&mut sftp, job, target, &terms.settings).map_err(there)? {
             job.headway.is_staged();
             began = Some(Instant::now());
             let written = shared.ranges.begin().write(&mut source, pieces, &mut |bytes| moved(terms, bytes));
@@ -336,9 +434,26 @@ impl Staging<'_> {
         self.sharing.keep(sftp);
         Ok(began)
     }
+
+    /// Reads the file together with those who come; when it was begun.
+    fn fetch(&mut self, job: &Job, shared: &SharedFile) -> Result<Option<Instant>, StagingError> {
+        let mut sftp = self.sftp()?;
+        let guard = self.terms.guard(sftp.closer());
+        job.headway.is_staged();
+        let began = Instant::now();
+        let fetched = shared.help(shared.ranges.begin(), &mut sftp, self.terms);
+        fetched.map_err(|error| StagingError::of(error, &shared.source))?;
+        drop(guard);
+        self.sharing.keep(sftp);
+        Ok(Some(began))
+    }
+
+    fn sftp(&mut self) -> Result<Sftp, StagingError> {
+        self.sharing.sftp(self.connect).map_err(|error| StagingError::Refused(error.to_string()))
+    }
 }
 
-/// Why a file was not written by several.
+/// Why a file was not moved by several.
 enum StagingError {
     /// It broke off, and may go well with the next file.
     Broken(String),
@@ -407,8 +522,8 @@ mod tests {
     fn one_file_at_a_time_is_on_the_board() {
         let files = files();
         let shared = || {
-            let (source, sources, target) = ("a".into(), Sources::default(), "b".into());
-            Arc::new(SharedFile { source, sources, target, ranges: Ranges::new(100 << 20, 2) })
+            let course = FileCourse::Push(Sources::default(), "b".into());
+            SharedFile::of("a".as_ref(), course, (100 << 20, 2))
         };
         let (first, second) = (shared(), shared());
         assert!(files.offer(&first) && !files.offer(&second));
@@ -421,12 +536,14 @@ mod tests {
     #[test]
     fn what_one_session_moves_is_known_by_its_round_trip_and_by_what_it_moved() {
         let (files, round_trip) = (files(), Duration::from_millis(100));
-        assert_eq!(files.lone().alone(round_trip), Some(ceiling(round_trip)));
+        let pushed = || files.lone().alone(Direction::Push, round_trip);
+        let pulled = || files.lone().alone(Direction::Pull, round_trip);
+        assert_eq!((pushed(), pulled()), (Some(ceiling(round_trip)), Some(ceiling(round_trip))));
         files.learn(200_000_000, Duration::from_secs(1));
-        assert_eq!(files.lone().alone(round_trip), Some(ceiling(round_trip)));
+        assert_eq!((pushed(), pulled()), (Some(ceiling(round_trip)), Some(2e8)));
         files.learn(2_000_000, Duration::from_secs(1));
-        assert_eq!(files.lone().alone(round_trip), Some(2e6));
+        assert_eq!((pushed(), pulled()), (Some(2e6), Some(2e6)));
         files.found_useless();
-        assert_eq!(files.lone().alone(round_trip), None);
+        assert_eq!((pushed(), pulled()), (None, None));
     }
 }

@@ -79,6 +79,11 @@ impl SessionTerms {
         self.counted.set(true);
     }
 
+    /// What is moved from now on has not.
+    pub(super) fn not_counted_before(&self) {
+        self.counted.set(false);
+    }
+
     /// Bytes of files that the session has moved.
     pub(super) fn moved(&self) -> u64 {
         self.moved.get()

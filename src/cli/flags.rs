@@ -538,7 +538,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Work")]
     pub(super) workers: Workers,
 
-    /// With several workers: over a long link, files of this size and more are written by as many as it takes to fill the
+    /// With several workers: over a long link, files of this size and more are moved by as many as it takes to fill the
     /// line; 0 for never
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = split_size, help_heading = "Work")]
     pub(super) split_size: u64,

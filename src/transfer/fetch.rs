@@ -95,6 +95,14 @@ pub trait FetchObserver {
         false
     }
 
+    /// Whether others are to bring a file of so many bytes ahead of the session, of which nothing is here.
+    fn has_helpers(&self, _len: u64) -> bool {
+        false
+    }
+
+    /// Has a file of so many bytes brought into one that is empty; whatever is missing then comes by the session.
+    fn stage(&mut self, _at: usize, _len: u64, _here: File) {}
+
     /// A file goes on behind so many of its bytes, which are here.
     fn resumes(&mut self, _at: usize, _bytes: u64, _len: u64) {}
 
@@ -354,11 +362,18 @@ impl Fetch<'_> {
                 self.all_asked = true;
                 return Ok(());
             };
-            let kept = self.list.get(ndx).and_then(|entry| self.kept(entry, at));
-            // Who sends many sums hears nothing meanwhile, so there must be nothing to be heard.
-            if kept.is_some() && !self.asked.is_empty() {
+            let Some(entry) = self.list.get(ndx) else { continue };
+            let mut kept = self.kept(entry, at);
+            let staged = kept.is_none() && self.is_provable(entry) && self.observer.has_helpers(entry.len);
+            // Who sends many sums, or waits for others, hears nothing meanwhile, so there must be nothing to be heard.
+            if (kept.is_some() || staged) && !self.asked.is_empty() {
                 self.queue.push_front((ndx, at));
                 return Ok(());
+            }
+            if staged {
+                self.writer.flush()?;
+                self.stage(entry, at);
+                kept = self.kept(entry, at);
             }
             let mut header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
             match kept {
@@ -415,10 +430,25 @@ impl Fetch<'_> {
         Ok(())
     }
 
+    /// Whether what there is of a file can be built upon.
+    fn is_provable(&self, entry: &FileEntry) -> bool {
+        entry.len >= KEPT_LEAST && self.agreed.compat.has(Compat::INPLACE_PARTIAL_DIR)
+    }
+
+    /// Has a file brought by others where what earlier sessions leave is kept.
+    fn stage(&mut self, entry: &FileEntry, at: usize) {
+        // Whatever is wrong here the usual way meets, too, and tells.
+        if let Ok(output) = self.create(at, entry, &SumHead::NONE)
+            && let Ok(here) = output.file().try_clone()
+        {
+            self.observer.stage(at, entry.len, here);
+        }
+    }
+
     /// What an earlier session has left of a file, to be built upon.
     fn kept(&self, entry: &FileEntry, at: usize) -> Option<(File, SumHead)> {
         let place = &self.wishes[at].place;
-        if entry.len < KEPT_LEAST || !self.agreed.compat.has(Compat::INPLACE_PARTIAL_DIR) {
+        if !self.is_provable(entry) {
             return None;
         }
         let found = self.dest.partial(place).ok()?.filter(|found| (1..=entry.len).contains(&found.len))?;

@@ -112,6 +112,11 @@ impl Ranges {
         Self { len, connections: connections.max(1), state: Mutex::new(state), changed: Condvar::new() }
     }
 
+    /// Bytes of the file.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
     fn lock(&self) -> MutexGuard<'_, RangesState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

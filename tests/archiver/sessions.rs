@@ -93,8 +93,26 @@ fn sessions_may_be_compressed() {
     }
 }
 
+/// Which way files go.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Push,
+    Pull,
+}
+
+impl Way {
+    /// What is logged of a file that several have moved.
+    fn shared(self) -> &'static str {
+        match self {
+            Self::Push => "Several wrote",
+            Self::Pull => "Several read",
+        }
+    }
+}
+
 /// Several workers behind a long link.
 struct LongLink {
+    way: Way,
     relay: Relay,
     sshd: Sshd,
     place: Place,
@@ -113,11 +131,19 @@ impl LongLink {
         let any = ([127, 0, 0, 1], 0).into();
         let relay = Relay::start(any, ([127, 0, 0, 1], sshd.port).into(), terms).unwrap();
         let port = relay.address().port();
-        Some(Self { relay, sshd, place: Place::make(), port, program: program.into() })
+        Some(Self { way: Way::Push, relay, sshd, place: Place::make(), port, program: program.into() })
+    }
+
+    fn going(self, way: Way) -> Self {
+        Self { way, ..self }
     }
 
     fn command(&self, table: &Table<'_>) -> Command {
-        let far = FarEnd { rsync_path: self.program.clone(), port: self.port, ..self.place.behind(&self.sshd) };
+        let far = match self.way {
+            Way::Push => self.place.behind(&self.sshd),
+            Way::Pull => self.place.from(&self.sshd),
+        };
+        let far = FarEnd { rsync_path: self.program.clone(), port: self.port, ..far };
         let key = self.sshd.known_hosts_line("ed25519").replace(&self.sshd.port.to_string(), &self.port.to_string());
         fs::write(&far.known_hosts, key).unwrap();
         let mut command = far.command();
@@ -135,7 +161,7 @@ impl LongLink {
         self.place.tree().0.keys().any(|name| String::from_utf8_lossy(name).contains(".archiver-partial-"))
     }
 
-    /// Whether several are writing.
+    /// Whether several are moving a file.
     fn writes(&self) -> bool {
         self.place
             .tree()
@@ -156,14 +182,19 @@ impl LongLink {
     }
 }
 
-/// Over a long link a large file is written by several from the first one on, and proven as ever; what is there is the file and
+/// KiB that a run may take: eight connections with what each has under way, far less than the largest file.
+const MEMORY_MOST: u64 = 160 << 10;
+
+/// Over a long link a large file is moved by several from the first one on, and proven as ever; what is there is the file and
 /// nothing else, and nothing was sent twice.
-fn goes_over_several_sessions(name: &str, program: &'static str) {
+fn goes_over_several_sessions(way: Way, name: &str, program: &'static str) {
     let (Some(server), Some(link), true) = (MariaDb::shared(), LongLink::start(program, SFTP), require("b3sum")) else {
         return;
     };
+    let link = link.going(way);
     let table = Table::new(server, name, Age::V1);
-    let rows: Vec<_> = [40, 3, 33].map(|mib| link.row(mib)).into();
+    let large = if way == Way::Pull { 200 } else { 40 };
+    let rows: Vec<_> = [large, 3, 33].map(|mib| link.row(mib)).into();
     let manifest = link.place.path("manifest");
     let mut command = link.command(&table);
     command.arg("--manifest").arg(&manifest);
@@ -173,14 +204,15 @@ fn goes_over_several_sessions(name: &str, program: &'static str) {
         wait_until("the file is recorded", || table.copied() == at + 1);
         if at == 0 {
             let carried = link.relay.carried();
-            assert!(carried < 42 << 20, "{carried} bytes for a file of 40 MiB");
+            assert!(carried < (large + large / 20) << 20, "{carried} bytes for a file of {large} MiB");
         }
     }
     let log = run.log();
-    run.terminate().0.expect(0);
+    let peak = run.terminate().0.expect(0).peak_kib;
     expect_all_proven(&link.place, &table, &rows);
     assert!(!link.aside() && link.place.tree().names().len() == rows.len(), "{:?}", link.place.tree());
-    assert!(log.contains("Several wrote") && log.contains("Helped with"), "{log}");
+    assert!(log.contains(way.shared()) && log.contains("Helped with"), "{log}");
+    assert!(peak < MEMORY_MOST, "{peak} KiB");
     assert!(!log.contains("Resuming"), "{log}");
     let listed = Command::new("b3sum").arg("--check").arg(&manifest).current_dir(link.place.archive()).output();
     assert!(listed.unwrap().status.success());
@@ -188,12 +220,43 @@ fn goes_over_several_sessions(name: &str, program: &'static str) {
 
 #[test]
 fn a_large_file_goes_to_stock_over_several_sessions() {
-    goes_over_several_sessions("split_stock", "rsync");
+    goes_over_several_sessions(Way::Push, "split_stock", "rsync");
 }
 
 #[test]
 fn a_large_file_goes_to_this_program_over_several_sessions() {
-    goes_over_several_sessions("split_ours", PROGRAM);
+    goes_over_several_sessions(Way::Push, "split_ours", PROGRAM);
+}
+
+#[test]
+fn a_large_file_comes_from_stock_over_several_sessions() {
+    goes_over_several_sessions(Way::Pull, "split_pull_stock", "rsync");
+}
+
+#[test]
+fn a_large_file_comes_from_this_program_over_several_sessions() {
+    goes_over_several_sessions(Way::Pull, "split_pull_ours", PROGRAM);
+}
+
+/// That several have read all of a file is no proof: one that has changed since it was registered fails.
+#[test]
+fn a_pull_by_several_is_proven_by_the_registered_sum() {
+    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", SFTP)) else { return };
+    let link = link.going(Way::Pull);
+    let table = Table::new(server, "split_pull_changed", Age::V1);
+    let rows = [link.row(33), link.row(34)];
+    // As large as before, and another in the middle.
+    let mut bytes = fs::read(&rows[1].path).unwrap();
+    bytes[20 << 20] ^= 1;
+    fs::write(&rows[1].path, bytes).unwrap();
+    table.insert(&rows);
+    let mut command = link.command(&table);
+    command.arg("--once");
+    let over = Run::to_end(command);
+    assert!(over.log.contains("Several read"), "{}", over.log);
+    assert_eq!(table.copied(), 1, "{}", over.log);
+    assert!(over.log.contains("it has changed since it was registered"), "{}", over.log);
+    assert!(link.place.tree().files().count() == 1, "{:?}", link.place.tree());
 }
 
 /// A single large file, and then the run is over: it went over several sessions, too, unless one alone is wished for.
@@ -214,13 +277,14 @@ fn a_run_of_one_file_uses_the_link() {
 }
 
 /// Whoever breaks off while several write, the connections or we ourselves: the file arrives, once, and as it is.
-fn a_broken_split_is_mended(name: &str, program: &'static str) {
+fn a_broken_split_is_mended(way: Way, name: &str, program: &'static str) {
     let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start(program, SFTP)) else { return };
+    let link = link.going(way);
     let table = Table::new(server, name, Age::V1);
     let rows = [60, 40, 61].map(|mib| link.row(mib));
     let run = Run::start(link.command(&table));
     table.insert(&rows[..1]);
-    wait_until("several write", || link.writes());
+    wait_until("several move it", || link.writes());
     link.sshd.signal("KILL");
     wait_until("the file all the same", || table.copied() == 1);
     assert!(!link.aside(), "{:?}", link.place.tree());
@@ -229,11 +293,11 @@ fn a_broken_split_is_mended(name: &str, program: &'static str) {
     table.insert(&rows[1..2]);
     wait_until("the next file", || table.copied() == 2);
     let log = run.log();
-    assert!(log[told..].contains("Several wrote") && log[told..].contains("Helped with"), "{log}");
+    assert!(log[told..].contains(way.shared()) && log[told..].contains("Helped with"), "{log}");
     drop(run);
     let run = Run::start(link.command(&table));
     table.insert(&rows[2..]);
-    wait_until("several write again", || link.writes());
+    wait_until("several move it again", || link.writes());
     run.kill();
     assert!(table.copied() == 2);
     let run = Run::start(link.command(&table));
@@ -245,32 +309,41 @@ fn a_broken_split_is_mended(name: &str, program: &'static str) {
 
 #[test]
 fn a_broken_split_to_stock_is_mended() {
-    a_broken_split_is_mended("split_broken_stock", "rsync");
+    a_broken_split_is_mended(Way::Push, "split_broken_stock", "rsync");
 }
 
 #[test]
 fn a_broken_split_to_this_program_is_mended() {
-    a_broken_split_is_mended("split_broken_ours", PROGRAM);
+    a_broken_split_is_mended(Way::Push, "split_broken_ours", PROGRAM);
+}
+
+#[test]
+fn a_broken_split_from_stock_is_mended() {
+    a_broken_split_is_mended(Way::Pull, "split_pull_broken", "rsync");
+}
+
+#[test]
+fn a_broken_split_from_this_program_is_mended() {
+    a_broken_split_is_mended(Way::Pull, "split_pull_broken_ours", PROGRAM);
 }
 
 /// One connection of several breaks: what it had to write others write, and who waits for the ordinary session connects anew.
-#[test]
-fn one_lost_connection_of_several_costs_little() {
+fn one_lost_connection_costs_little(way: Way, cases: [(&str, usize); 4]) {
     let Some(server) = MariaDb::shared() else { return };
-    for (name, which) in [("split_first", 0), ("split_last", usize::MAX), ("split_main", 0), ("split_server", 1)] {
-        let Some(link) = LongLink::start("rsync", SFTP) else { return };
+    for (name, which) in cases {
+        let Some(link) = LongLink::start("rsync", SFTP).map(|link| link.going(way)) else { return };
         let table = Table::new(server, name, Age::V1);
         let rows = [link.row(60)];
         let mut command = link.command(&table);
         command.args(["--stall-timeout", "5"]);
         let run = Run::start(command);
         table.insert(&rows);
-        wait_until("several write", || link.writes());
-        let found = link.connections(name != "split_main");
+        wait_until("several move it", || link.writes());
+        let found = link.connections(!name.ends_with("_main"));
         assert!(!found.is_empty(), "{name}");
         let one = found[which.min(found.len() - 1)];
         // The connection, or only the SFTP server behind it, which nobody tells us.
-        let connection = (name != "split_server").then_some(one);
+        let connection = (!name.ends_with("_server")).then_some(one);
         signal("KILL", &descendants(one).into_iter().chain(connection).collect::<Vec<_>>());
         wait_until("the file all the same", || table.copied() == 1);
         let log = run.log();
@@ -282,26 +355,49 @@ fn one_lost_connection_of_several_costs_little() {
     }
 }
 
-/// Where there is no SFTP, one session sends it.
 #[test]
-fn a_large_file_goes_without_sftp() {
+fn one_lost_connection_of_several_costs_little() {
+    let cases = [("split_first", 0), ("split_last", usize::MAX), ("split_main", 0), ("split_server", 1)];
+    one_lost_connection_costs_little(Way::Push, cases);
+}
+
+#[test]
+fn one_lost_connection_of_several_that_pull_costs_little() {
+    let cases = [("pulled_first", 0), ("pulled_last", usize::MAX), ("pulled_main", 0), ("pulled_server", 1)];
+    one_lost_connection_costs_little(Way::Pull, cases);
+}
+
+/// Where there is no SFTP, one session moves it.
+fn a_large_file_moves_without_sftp(way: Way, name: &str) {
     let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", "")) else { return };
-    let table = Table::new(server, "split_refused", Age::V1);
+    let link = link.going(way);
+    let table = Table::new(server, name, Age::V1);
     let rows = [20, 21].map(|mib| link.row(mib));
     table.insert(&rows);
     let mut command = link.command(&table);
     command.arg("--once");
     let over = Run::to_end(command).expect(0);
     expect_all_proven(&link.place, &table, &rows);
-    assert!(over.log.contains("Not written by several") && !over.log.contains("Several wrote"), "{}", over.log);
+    let alone = if way == Way::Push { "Not written by several" } else { "Not read by several" };
+    assert!(over.log.contains(alone) && !over.log.contains(way.shared()), "{}", over.log);
+}
+
+#[test]
+fn a_large_file_goes_without_sftp() {
+    a_large_file_moves_without_sftp(Way::Push, "split_refused");
+}
+
+#[test]
+fn a_large_file_comes_without_sftp() {
+    a_large_file_moves_without_sftp(Way::Pull, "split_pull_refused");
 }
 
 /// An sshd that lets nobody log in while another does: those who are turned away are done without.
-#[test]
-fn whoever_is_turned_away_is_done_without() {
+fn whoever_is_turned_away_is_not_missed(way: Way, name: &str) {
     let config = "MaxStartups 1:100:1\nSubsystem sftp internal-sftp";
     let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", config)) else { return };
-    let table = Table::new(server, "split_turned_away", Age::V1);
+    let link = link.going(way);
+    let table = Table::new(server, name, Age::V1);
     let rows = [60, 3].map(|mib| link.row(mib));
     let run = Run::start(link.command(&table));
     for (at, row) in rows.iter().enumerate() {
@@ -311,8 +407,18 @@ fn whoever_is_turned_away_is_done_without() {
     let log = run.log();
     run.terminate().0.expect(0);
     expect_all_proven(&link.place, &table, &rows);
-    let turned_away = log.contains("Cannot help with a large file") || log.contains("Not written by several");
+    let turned_away = log.contains("Cannot help with a large file") || log.contains(" by several: ");
     assert!(turned_away && !link.aside(), "{log}");
+}
+
+#[test]
+fn whoever_is_turned_away_is_done_without() {
+    whoever_is_turned_away_is_not_missed(Way::Push, "split_turned_away");
+}
+
+#[test]
+fn whoever_is_turned_away_from_a_pull_is_done_without() {
+    whoever_is_turned_away_is_not_missed(Way::Pull, "split_pull_turned_away");
 }
 
 /// The option by which each file is acknowledged.
