@@ -1,6 +1,6 @@
 //! The rows of a target as one of its storage nodes has them before it: what waits there, and what a proof of it makes of a row.
 
-use super::record::hex;
+use super::row::hex;
 use super::table::FILES;
 use crate::catalog::nodes::{NODE_TABLES, Spread, StorageNode, has_nodes};
 use crate::catalog::{FailedSide, Md5, Settled};

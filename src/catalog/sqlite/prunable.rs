@@ -9,7 +9,7 @@ use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use super::indexes::{INDEX_LOCAL, INDEX_NAME, NAME, has};
 use super::parts::{IdRange, SINCE, prunable};
-use super::record::hex;
+use super::row::hex;
 use super::table::{FILES, PATH_LIMIT};
 use super::{SqliteCatalog, row};
 use crate::catalog::{CatalogError, Md5, Pending, RecordId};

@@ -1,8 +1,9 @@
 //! Writes outcomes back.
 
+use super::row::hex;
 use super::table::FILES;
 use super::{fleet, nodes, note};
-use crate::catalog::{FailedSide, Md5, Outcome, Settled, StorageNode};
+use crate::catalog::{FailedSide, Outcome, Settled, StorageNode};
 use crate::clock::unix_now;
 use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
 
@@ -99,8 +100,4 @@ fn write_for<'a>(
         }
     }
     Ok(changed)
-}
-
-pub(super) fn hex(md5: &Md5) -> String {
-    md5.iter().map(|byte| format!("{byte:02x}")).collect()
 }
