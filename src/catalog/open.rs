@@ -14,7 +14,7 @@ pub enum AnyCatalog {
     /// MySQL or MariaDB.
     Mysql(Box<MySqlCatalog>),
     /// SQLite.
-    Sqlite(SqliteCatalog),
+    Sqlite(Box<SqliteCatalog>),
 }
 
 /// Opens the catalog and checks that its table can serve. [`CatalogError::Unavailable`] may pass by itself;
@@ -26,7 +26,7 @@ pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, C
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
             let purpose = if options.create { OpenFor::Create } else { OpenFor::Use };
-            SqliteCatalog::open(path, options, purpose).await.map(AnyCatalog::Sqlite)
+            SqliteCatalog::open(path, options, purpose).await.map(|catalog| AnyCatalog::Sqlite(Box::new(catalog)))
         }
     }
 }
@@ -38,7 +38,7 @@ pub async fn inspect(database: &Database, options: Options) -> Result<AnyCatalog
         Database::Mysql(_) => open(database, options).await,
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
-            SqliteCatalog::open(path, options, OpenFor::Look).await.map(AnyCatalog::Sqlite)
+            SqliteCatalog::open(path, options, OpenFor::Look).await.map(|catalog| AnyCatalog::Sqlite(Box::new(catalog)))
         }
     }
 }
