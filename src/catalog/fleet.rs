@@ -25,6 +25,15 @@ pub(super) const FLEET_TABLES: [&str; 5] =
 const SCHEMA: &str = "1";
 pub(super) const SCHEMA_OF_NODES: &str = "2";
 
+/// What is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FleetExtent {
+    /// What several movers need.
+    Movers,
+    /// The tables for several storage nodes, too.
+    Nodes,
+}
+
 /// What `fleet_setting` says at first.
 pub(super) const FLEET_SETTINGS: [(&str, &str); 4] =
     [("schema", SCHEMA), ("lanes", "8"), ("heartbeat_ms", "5000"), ("patience", "6")];

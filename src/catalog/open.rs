@@ -21,7 +21,6 @@ pub enum AnyCatalog {
 /// [`CatalogError::Setup`] will not.
 pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, CatalogError> {
     match database {
-        Database::Mysql(_) if options.node.is_some() => Err(no_nodes_there(database)),
         Database::Mysql(server) => Ok(AnyCatalog::Mysql(Box::new(MySqlCatalog::open(server, options).await?))),
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
@@ -83,15 +82,9 @@ pub async fn make_fleet(database: &Database) -> Result<Vec<Created>, CatalogErro
 /// Makes the tables for several storage nodes, and those of a fleet beside them, where they are absent.
 pub async fn make_node_tables(database: &Database) -> Result<Vec<Created>, CatalogError> {
     match database {
-        Database::Mysql(_) => Err(no_nodes_there(database)),
+        Database::Mysql(server) => mysql::make_node_tables(server).await,
         Database::Sqlite(path) => sqlite::make_node_tables(path).await,
     }
-}
-
-fn no_nodes_there(database: &Database) -> CatalogError {
-    CatalogError::Setup(format!(
-        "Several storage nodes go with SQLite only, and {database} is none; leave out the nodes"
-    ))
 }
 
 /// Makes indexes of ours in the table of files, where they are absent. That takes as long as it takes.

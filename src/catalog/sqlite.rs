@@ -36,7 +36,7 @@ use rusqlite::{Connection, params};
 
 use self::changes::Changes;
 use self::claim::Claim;
-use self::fleet::{FleetExtent, SqliteFleet};
+use self::fleet::SqliteFleet;
 pub(super) use self::handle::OpenFor;
 use self::handle::{Handle, connect, keep_log};
 use self::parts::{Parts, Stirred};
@@ -48,7 +48,7 @@ pub(crate) use prunable::{Needed, Prunable};
 pub(super) use table::FILES;
 pub(crate) use timecodes::{Complete, NewFile, QUIET, TimecodeStand};
 
-use super::fleet::{Fleet, boot_time};
+use super::fleet::{Fleet, FleetExtent, boot_time};
 use super::nodes::{NO_TABLES, StorageNode};
 use super::{
     Catalog, CatalogError, Claimed, CopyPlace, Created, Database, Hold, Keeping, Looked, Note, Options, Pending,

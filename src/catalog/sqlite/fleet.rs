@@ -8,7 +8,8 @@ use super::table::FILES;
 use super::trouble::{in_time, on_own_thread, trouble};
 use super::walk::FileCalls;
 use crate::catalog::fleet::{
-    FLEET_SETTINGS, FLEET_TABLES, FleetLane, FleetRules, FleetTables, Muster, NODE, SCHEMA_OF_NODES, Serves, told,
+    FLEET_SETTINGS, FLEET_TABLES, FleetExtent, FleetLane, FleetRules, FleetTables, Muster, NODE, SCHEMA_OF_NODES,
+    Serves, told,
 };
 use crate::catalog::{CatalogError, Created, Database, Hold, Looked, Outcome, Pending, Settled, StorageNode};
 use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
@@ -60,15 +61,6 @@ pub(super) fn find(connection: &Connection) -> Result<Option<Result<FleetRules, 
     let mut settings = connection.prepare("SELECT name, value FROM fleet_setting")?;
     let settings = settings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Some(FleetRules::read(&settings.collect::<Result<BTreeMap<_, _>, _>>()?)))
-}
-
-/// What is to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FleetExtent {
-    /// What several movers need.
-    Movers,
-    /// The tables for several storage nodes, too.
-    Nodes,
 }
 
 /// Creates the tables where they are absent.
