@@ -17,6 +17,7 @@ mod run;
 mod server;
 mod site;
 mod table;
+mod version;
 
 use crate::ocs::site::{AgentClass, Resolved, WantedAgent, absent_default, is_named, resolve, system_host_name};
 use flags::Command as Verb;
@@ -126,6 +127,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         Some(Verb::Rdiff(words)) => crate::rdiff::main(&words),
         Some(Verb::Bench(args)) => bench::bench(args)?,
         Some(Verb::Authorize(args)) => authorize::authorize(&args)?,
+        Some(Verb::Version(args)) => version::version(&args),
         Some(Verb::Generate(args)) => generate::generate(&args)?,
         Some(Verb::Confined(args)) => return Ok(authorize::confined(&args)),
         Some(

@@ -5,6 +5,7 @@ pub(crate) mod beneath;
 pub(crate) mod confine;
 pub(crate) mod digest;
 pub(crate) mod fake;
+pub(crate) mod landlock;
 pub(crate) mod links;
 pub(crate) mod modes;
 pub(crate) mod names;

@@ -71,6 +71,8 @@ mod sqlite;
 mod timecodes;
 #[path = "archiver/told.rs"]
 mod told;
+#[path = "archiver/trickle.rs"]
+mod trickle;
 #[path = "archiver/upkeep.rs"]
 mod upkeep;
 #[path = "archiver/watch.rs"]

@@ -180,12 +180,21 @@ pub(super) enum Command {
     /// Print the line for the storage node's authorized_keys that lets a key archive, and do nothing else
     #[command(after_help = AUTHORIZE_HELP)]
     Authorize(AuthorizeArgs),
+    /// Say which version this is, and which libraries and walls of the kernel it works with
+    Version(VersionArgs),
     /// Print the manual page of a verb, or completions for a shell
     #[command(hide = true)]
     Generate(GenerateArgs),
     /// What that line starts
     #[command(hide = true)]
     Confined(ConfinedArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VersionArgs {
+    /// Print a JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -449,7 +458,7 @@ pub(super) struct SshArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..86_400))]
     pub(super) connect_timeout: u64,
 
-    /// A connection on which nothing moves for so long counts as lost
+    /// A connection that brings nothing on for so long counts as lost; keep-alives and words bring nothing on
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..86_400))]
     pub(super) stall_timeout: u64,
 }
