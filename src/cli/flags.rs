@@ -384,6 +384,9 @@ pub(super) struct ServiceArgs {
     pub(super) mode: Option<OldMode>,
 
     #[command(flatten)]
+    pub(super) nodes: NodeArgs,
+
+    #[command(flatten)]
     pub(super) table: TableArgs,
 
     #[command(flatten)]
@@ -391,6 +394,28 @@ pub(super) struct ServiceArgs {
 
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+/// Several storage nodes.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(next_help_heading = "Storage nodes")]
+pub(super) struct NodeArgs {
+    /// Where copies go to several storage nodes: the name of this one. A [[node]] of the configuration file says it by itself,
+    /// and one process works for all of them; typed, only this one of them is meant
+    #[arg(long, value_name = "NAME")]
+    pub(super) node: Option<String>,
+
+    /// All of their names, the one first whose paths are to stand in the table; the [[node]]s say it by themselves
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub(super) nodes: Vec<String>,
+
+    /// A row is done once this many nodes have proven their copies; by default all. The others get theirs as well
+    #[arg(long, value_name = "N", conflicts_with = "share")]
+    pub(super) copies: Option<usize>,
+
+    /// Each row goes to one of the nodes, by the name of its file, and not to all
+    #[arg(long)]
+    pub(super) share: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Args)]

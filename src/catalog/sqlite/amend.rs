@@ -1,7 +1,7 @@
 //! What people have done to rows.
 
 use super::indexes::UNCOPIED;
-use super::record::hex;
+use super::row::hex;
 use super::table::{CREATE_NOTES, FILES};
 use super::{SqliteCatalog, note};
 use crate::catalog::files::{FileRow, IGNORED, RowChange, bytes_of};

@@ -355,6 +355,10 @@ pub(in crate::cli) struct InitDbArgs {
     /// them up when they are restarted
     #[arg(long)]
     pub(in crate::cli) fleet: bool,
+
+    /// Add the tables by which the rows of a target go to several storage nodes, and with them those of --fleet
+    #[arg(long)]
+    pub(in crate::cli) nodes: bool,
 }
 
 /// A number with one of the letters s, m, h, d, w.
