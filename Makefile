@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks night beside-socs monitor-load beside-monitor fuzz deny sbom reproducible miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks fleet night beside-socs monitor-load beside-monitor fuzz deny sbom reproducible miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -6,6 +6,11 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 QUIET := $(if $(CI),--quiet)
 PROGRAMS := $(if $(CI),--workspace --bins --tests,--bins --package pysmurf-archiver --package demo)
 DEMO = $${CARGO_TARGET_DIR:-target}/debug/demo
+
+fleet: ## 100,000 rows of 40 sources, three archivers, one killed every 5 s: each row once; then rows a second of 1, 2 and 4
+	scripts/install-missing
+	scripts/release
+	scripts/fleet --compare 1,2,4
 
 benchmarks: ## The tables of BENCHMARKS.md measured anew, on a machine that does nothing else: an hour or two
 	scripts/install-missing

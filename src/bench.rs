@@ -5,6 +5,7 @@
 
 pub mod delta;
 mod far_end;
+pub(crate) mod fleet;
 pub mod link;
 pub(crate) mod measure;
 pub(crate) mod plot;

@@ -19,6 +19,7 @@ mod survey;
 
 pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
 pub use fleet::{Claimed, Hold};
+pub(crate) use fleet::{FleetLane, FleetRules, LanePlan, Muster, Serves};
 pub use names::strangers;
 pub use nodes::{Spread, StorageNode};
 pub use note::{Keeping, NOTES, Note};

@@ -218,6 +218,29 @@ fn curves_are_drawn_into_a_file() {
     }
 }
 
+/// A day is the same each time, and as many lines as were asked for.
+#[test]
+fn a_day_of_a_fleet_is_told_and_drawn() {
+    let folder = TempDir::new().unwrap();
+    let svg = folder.path().join("day.svg");
+    let day = |more: &[&str]| {
+        let mut command = Command::new(OURS);
+        let output = command.args(["bench", "fleet", "--servers", "1,2", "--movers", "2"]).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = day(&["--svg", svg.to_str().unwrap()]);
+    assert_eq!(table.lines().count(), 3, "{table}");
+    let Value::Array(days) = serde_json::from_str(&day(&["--json"])).unwrap() else { panic!("no array") };
+    assert_eq!(days.len(), 2);
+    for day in days {
+        // Two hours without the node are waited for, and all is copied in the end.
+        assert!(day["wait_most_s"].as_f64().unwrap() > 7000.0 && day["behind_after_h"].as_f64().unwrap() < 1.0, "{day}");
+        assert!(day["evicted"].as_u64().unwrap() > 0, "{day}");
+    }
+    assert!(std::fs::read_to_string(svg).unwrap().contains("What waits of 2 servers"));
+}
+
 #[test]
 fn what_is_not_there_is_said_and_left_out() {
     if !["sshd", "ssh-keygen"].into_iter().all(require) {

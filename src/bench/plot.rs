@@ -37,6 +37,8 @@ pub(crate) struct Chart {
     pub title: String,
     /// What was varied.
     pub axis: String,
+    /// In what it was measured.
+    pub measure: &'static str,
     /// By powers of ten.
     pub logarithmic: bool,
     pub curves: Vec<Curve>,
@@ -85,7 +87,7 @@ fn by_size(runner: &mut Runner<'_>) -> Result<Chart, BenchError> {
         add(&mut curves, &contenders, &trials, (size as f64, size));
     }
     let title = "Throughput of one new file by its size".to_owned();
-    Ok(Chart { title, axis: "bytes".to_owned(), logarithmic: true, curves })
+    Ok(Chart { title, axis: "bytes".to_owned(), measure: "MB/s", logarithmic: true, curves })
 }
 
 fn by_round_trip(runner: &mut Runner<'_>) -> Result<Chart, BenchError> {
@@ -122,7 +124,7 @@ fn by_round_trip(runner: &mut Runner<'_>) -> Result<Chart, BenchError> {
         add(&mut curves, &contenders, &trials, (milliseconds as f64, total));
     }
     let title = format!("Throughput of {many} new files of {} MB at 1 Gbit/s by round-trip time", len / 1_000_000);
-    Ok(Chart { title, axis: "milliseconds".to_owned(), logarithmic: false, curves })
+    Ok(Chart { title, axis: "milliseconds".to_owned(), measure: "MB/s", logarithmic: false, curves })
 }
 
 fn add(curves: &mut Vec<Curve>, contenders: &[Contender<'_>], trials: &[Vec<Trial>], (at, bytes): (f64, u64)) {
@@ -191,7 +193,7 @@ where
         (_, value) => format!("{value}"),
     };
     let mut mesh = context.configure_mesh();
-    mesh.x_desc(chart.axis.as_str()).y_desc("MB/s").x_label_formatter(&label);
+    mesh.x_desc(chart.axis.as_str()).y_desc(chart.measure).x_label_formatter(&label);
     mesh.draw().map_err(|error| wrong(&error))?;
     for (curve, colour) in chart.curves.iter().zip(COLOURS.iter().cycle()) {
         let points = curve.points.iter().copied();
@@ -215,6 +217,7 @@ mod tests {
         let chart = |title: &str, logarithmic, curves| Chart {
             title: title.to_owned(),
             axis: "axis".to_owned(),
+            measure: "MB/s",
             logarithmic,
             curves,
         };

@@ -6,10 +6,9 @@
 
 mod plan;
 
-pub(super) use plan::{FleetLane, Muster};
+pub(crate) use plan::{FleetLane, LanePlan, Muster};
 
 use super::CatalogError;
-use plan::LanePlan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,12 +63,12 @@ pub enum Claimed {
 
 /// What `fleet_setting` says; the same for all movers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FleetRules {
+pub(crate) struct FleetRules {
     /// Lanes of each target.
-    pub(super) lanes: u32,
-    pub(super) heartbeat: Duration,
+    pub(crate) lanes: u32,
+    pub(crate) heartbeat: Duration,
     /// So many heartbeats of one's own another one's row may stand still.
-    pub(super) patience: u32,
+    pub(crate) patience: u32,
 }
 
 impl FleetRules {
@@ -135,7 +134,7 @@ pub(super) trait FleetTables: Send + Sync + 'static {
 
 /// Whether a mover wants lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Serves {
+pub(crate) enum Serves {
     Lanes,
     Nothing,
 }

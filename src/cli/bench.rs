@@ -1,10 +1,12 @@
 //! `bench`: what is measured, and how it is said.
 
 use super::SOME_FAILED;
-use super::flags::bench::{BenchArgs, BenchCommand, Common, ReceiverArg, RivalsArgs, TransferArgs};
+use super::flags::bench::{BenchArgs, BenchCommand, Common, FleetArgs, ReceiverArg, RivalsArgs, TransferArgs};
 use super::output::{print, say};
 use crate::bench::delta::{self, Extent};
+use crate::bench::fleet::{Day, DayReport, simulate};
 use crate::bench::link::{Relay, Terms};
+use crate::bench::plot::{Chart, Curve};
 use crate::bench::rivals::{self as bench_rivals, RACES, RivalsPlan};
 use crate::bench::runner::TransferPlan;
 use crate::bench::transfer::{GROUPS, SCENARIOS};
@@ -76,11 +78,52 @@ pub(super) fn bench(args: BenchArgs) -> Result<u8> {
         }
         BenchCommand::Transfer(args) => transfers(args),
         BenchCommand::Rivals(args) => rivals(args),
+        BenchCommand::Fleet(args) => fleet(&args),
         BenchCommand::Link { listen, to, rtt, rate, loss, window } => {
             link(&listen, &to, Terms { round_trip: Duration::from_millis(rtt), rate, loss: loss / 100.0, window })
         }
         BenchCommand::Measure { to, words } => Ok(measure::measure(&to, &words)?),
     }
+}
+
+/// Simulates the days one after another, and says each as soon as it is over.
+fn fleet(args: &FleetArgs) -> Result<u8> {
+    let most = args.servers.iter().max().copied().unwrap_or_default();
+    let (mut objects, mut curves) = (Vec::new(), Vec::new());
+    let widths = DayReport::HEADS.map(|head| head.len().max(7));
+    let line = |cells: [&str; 11]| {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}"));
+        print(cells.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    if !args.json {
+        line(DayReport::HEADS);
+    }
+    for &servers in &args.servers {
+        for &movers in &args.movers {
+            let report = simulate(Day { servers, movers, seed: args.seed });
+            match args.json {
+                true => objects.push(report.json()),
+                false => line(report.cells().each_ref().map(String::as_str)),
+            }
+            if report.servers() == most {
+                curves.push(Curve { name: report.name(), points: report.waiting });
+            }
+        }
+    }
+    if args.json {
+        print(&serde_json::Value::from(objects).to_string());
+    }
+    if let Some(file) = &args.svg {
+        let chart = Chart {
+            title: format!("What waits of {most} servers over a day with troubles"),
+            axis: "hours".into(),
+            measure: "GB",
+            logarithmic: false,
+            curves,
+        };
+        plot::write(file, &[chart])?;
+    }
+    Ok(0)
 }
 
 fn transfers(args: TransferArgs) -> Result<u8> {

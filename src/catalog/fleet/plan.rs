@@ -5,22 +5,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What the tables say.
 #[derive(Debug, Clone, Default)]
-pub(in crate::catalog) struct Muster {
+pub(crate) struct Muster {
     /// Each mover with its beat.
-    pub(in crate::catalog) movers: HashMap<String, i64>,
+    pub(crate) movers: HashMap<String, i64>,
     /// How many movers want lanes of each of our targets, by its place among them.
-    pub(in crate::catalog) servers: HashMap<u32, u32>,
+    pub(crate) servers: HashMap<u32, u32>,
     /// The lanes of our targets.
-    pub(in crate::catalog) lanes: Vec<FleetLane>,
+    pub(crate) lanes: Vec<FleetLane>,
 }
 
 /// A lane as the table has it.
 #[derive(Debug, Clone)]
-pub(in crate::catalog) struct FleetLane {
+pub(crate) struct FleetLane {
     /// The place of its target among ours, times the lanes of each, and its own number.
-    pub(in crate::catalog) lane: u32,
-    pub(in crate::catalog) holder: Option<String>,
-    pub(in crate::catalog) taking: i64,
+    pub(crate) lane: u32,
+    pub(crate) holder: Option<String>,
+    pub(crate) taking: i64,
 }
 
 /// How another mover's beat was found.
@@ -33,7 +33,7 @@ struct Seen {
     lives: bool,
 }
 
-pub(super) struct LanePlan {
+pub(crate) struct LanePlan {
     mover: String,
     rules: FleetRules,
     others: HashMap<String, Seen>,
@@ -48,7 +48,7 @@ pub(super) struct LanePlan {
 }
 
 impl LanePlan {
-    pub(super) fn new(mover: String, rules: FleetRules) -> Self {
+    pub(crate) fn new(mover: String, rules: FleetRules) -> Self {
         Self {
             mover,
             rules,
@@ -61,12 +61,12 @@ impl LanePlan {
         }
     }
 
-    pub(super) fn counts(&mut self) {
+    pub(crate) fn counts(&mut self) {
         self.counts = true;
     }
 
     /// Plans by what the tables say; whether lanes have come.
-    pub(super) fn see(&mut self, muster: &Muster, serves: Serves) -> bool {
+    pub(crate) fn see(&mut self, muster: &Muster, serves: Serves) -> bool {
         self.watch(muster);
         let before = std::mem::take(&mut self.held);
         self.held = muster
@@ -108,23 +108,24 @@ impl LanePlan {
         let of = self.rules.lanes;
         let before = std::mem::take(&mut self.leaving);
         self.wanted.clear();
-        let targets: BTreeSet<u32> = muster.lanes.iter().map(|lane| lane.lane / of).collect();
-        for target in targets {
+        // Those that are free, by the target: once for all, for there may be hundreds of targets.
+        let mut free: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for lane in &muster.lanes {
+            let free = free.entry(lane.lane / of).or_default();
+            if lane.holder.is_none() {
+                free.push(lane.lane);
+            }
+        }
+        for (target, mut free) in free {
             let share = match serves {
                 Serves::Lanes => of.div_ceil(muster.servers.get(&target).copied().unwrap_or(1).max(1)) as usize,
                 Serves::Nothing => 0,
             };
             let within = target * of..target.saturating_add(1) * of;
-            let mut held: Vec<u32> = self.held.range(within.clone()).map(|(lane, _)| *lane).collect();
+            let mut held: Vec<u32> = self.held.range(within).map(|(lane, _)| *lane).collect();
             // Those that were to go go first, then the highest.
             held.sort_by_key(|lane| (before.contains(lane), *lane));
             self.leaving.extend(held.iter().skip(share));
-            let mut free: Vec<u32> = muster
-                .lanes
-                .iter()
-                .filter(|lane| within.contains(&lane.lane) && lane.holder.is_none())
-                .map(|lane| lane.lane)
-                .collect();
             // So that two who take at once seldom want the same.
             fastrand::shuffle(&mut free);
             self.wanted.extend(free.into_iter().take(share.saturating_sub(held.len())));
@@ -132,22 +133,22 @@ impl LanePlan {
     }
 
     /// Those who have been silent for too long, with their beats.
-    pub(super) fn dead(&self) -> Vec<(String, i64)> {
+    pub(crate) fn dead(&self) -> Vec<(String, i64)> {
         let silent = self.others.iter().filter(|(_, seen)| seen.silent >= self.rules.patience);
         silent.map(|(mover, seen)| (mover.clone(), seen.beat)).collect()
     }
 
     /// Free lanes up to our share.
-    pub(super) fn wanted(&self) -> Vec<u32> {
+    pub(crate) fn wanted(&self) -> Vec<u32> {
         self.wanted.clone()
     }
 
-    pub(super) fn leaving(&self) -> &BTreeSet<u32> {
+    pub(crate) fn leaving(&self) -> &BTreeSet<u32> {
         &self.leaving
     }
 
     /// These lanes are given back.
-    pub(super) fn gave(&mut self, lanes: &[u32]) {
+    pub(crate) fn gave(&mut self, lanes: &[u32]) {
         for lane in lanes {
             self.held.remove(lane);
             self.leaving.remove(lane);
@@ -155,7 +156,7 @@ impl LanePlan {
     }
 
     /// The lanes whose rows may be taken up, with their takings.
-    pub(super) fn working(&self) -> BTreeMap<u32, i64> {
+    pub(crate) fn working(&self) -> BTreeMap<u32, i64> {
         let working = self.held.iter().filter(|(lane, _)| !self.leaving.contains(lane));
         working.map(|(lane, taking)| (*lane, *taking)).collect()
     }

@@ -77,6 +77,27 @@ Examples:
   pysmurf-archiver bench rivals --race wan-one \\
       --tool 'sftp=echo put {source} {target}/ | sftp -q -b - -F {config} {host}'";
 
+const FLEET_HELP: &str = "\
+Nothing is copied: clock, table and links are simulated, what shares the rows is
+the code that does so in a fleet (init-db --fleet). A server writes 0.8 MB/s and
+2.5 rows a second. All share one link of 10 Gbit/s at 100 ms, over which an
+archiver brings 16 sessions of 2 MiB under way, 336 MB/s, and 1,500 rows/s.
+
+Of the day: the link at a tenth from 2 to 3 h, the node away from 6 to 8, one
+archiver's machine down from 10 to 11, the database still for 10 min at 12, all
+archivers replaced at 14, ten times as much written from 16 to 17, and one
+archiver killed every two hours.
+
+  waiting GB    what waited at most
+  half, 99 %    seconds within which so many rows were copied; last: all, hours
+  worst server  its mean wait, over that of all
+  behind h      hours from the burst's end until nothing waited for over a minute
+  SQL/s (most)  statements of the archivers, on average and in the worst 5 s
+
+Examples:
+  pysmurf-archiver bench fleet
+  pysmurf-archiver bench fleet --servers 400 --movers 2,3,4 --svg day.svg";
+
 /// What `bench` takes.
 #[derive(Debug, Args)]
 #[command(after_help = BENCH_HELP)]
@@ -106,6 +127,9 @@ pub(in crate::cli) enum BenchCommand {
     /// Ourselves among other tools that are installed here: rsync, scp, tar through ssh, rclone, mscp, and any you name
     #[command(after_help = RIVALS_HELP)]
     Rivals(RivalsArgs),
+    /// Simulate a day of a whole observatory with its troubles: how many archivers it takes, and what waits meanwhile
+    #[command(after_help = FLEET_HELP)]
+    Fleet(FleetArgs),
     /// Relay TCP as a long link would: a round-trip time, a bandwidth, losses; until it is interrupted
     Link {
         /// Where to listen
@@ -156,6 +180,29 @@ pub(in crate::cli) struct Common {
     pub(in crate::cli) dir: Option<PathBuf>,
 
     /// Print the rows as one array of JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct FleetArgs {
+    /// Servers that write; numbers with commas between
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [40, 100, 200, 400], value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(in crate::cli) servers: Vec<u32>,
+
+    /// Archivers that share them; numbers with commas between
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [1, 2, 4], value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(in crate::cli) movers: Vec<u32>,
+
+    /// Of what comes by chance: the same number gives the same day
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(in crate::cli) seed: u64,
+
+    /// Also plot what waits over the day, for the most servers, to this file
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) svg: Option<PathBuf>,
+
+    /// Print an array of JSON
     #[arg(long)]
     pub(in crate::cli) json: bool,
 }
