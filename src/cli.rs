@@ -19,6 +19,7 @@ mod site;
 mod table;
 mod version;
 
+use crate::disk::dumps::leave_no_core;
 use crate::ocs::site::{AgentClass, Resolved, WantedAgent, absent_default, is_named, resolve, system_host_name};
 use flags::Command as Verb;
 use flags::config::ConfigVerb;
@@ -49,6 +50,8 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     if let Some(code) = as_rsync(&mut args) {
         return code;
     }
+    // Most verbs hold a password or a key.
+    leave_no_core();
     let typed = name_verb(&mut args);
     let agent = match as_agent(&mut args, typed) {
         Ok(agent) => agent,

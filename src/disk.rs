@@ -4,6 +4,7 @@ pub(crate) mod acl;
 pub(crate) mod beneath;
 pub(crate) mod confine;
 pub(crate) mod digest;
+pub(crate) mod dumps;
 pub(crate) mod fake;
 pub(crate) mod landlock;
 pub(crate) mod links;

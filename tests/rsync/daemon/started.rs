@@ -310,6 +310,9 @@ fn a_session_of_a_module_is_held_to_it() {
         client.read_exact(&mut [0; 1]).unwrap();
         for session in descendants(daemon.child.id()) {
             assert_ne!(is_held(session), Some(false), "{module}");
+            let limits = fs::read_to_string(format!("/proc/{session}/limits")).unwrap();
+            let memory = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
+            assert!(!memory.contains("unlimited"), "{memory}");
         }
         assert_ne!(is_held(daemon.child.id()), Some(true));
     }
