@@ -1,7 +1,7 @@
 //! `files verify`: has copies read where they are, and repairs what is found by having rows copied again.
 
 use super::super::flags::files::VerifyArgs;
-use super::super::output::{Screen, json_object, print, printable, say, start_log};
+use super::super::output::{Screen, json_fields, print, printable, say, start_log};
 use super::super::{SOME_FAILED, plan};
 use super::meter::Meter;
 use super::wording::{bytes, named};
@@ -124,10 +124,11 @@ impl AuditTally {
     }
 
     fn json(&self, meter: &Meter) -> String {
-        json_object([
+        // What there is of several storage nodes alone.
+        let owed = (self.owed > 0).then(|| ("owed", self.owed.into()));
+        let counts = [
             ("right", self.right.into()),
             ("replaced", self.replaced.into()),
-            ("owed", self.owed.into()),
             ("different", self.other.into()),
             ("missing", self.missing.into()),
             ("unreadable", self.unreadable.into()),
@@ -136,7 +137,8 @@ impl AuditTally {
             ("not_reopened", self.not_reopened.into()),
             ("right_bytes", meter.bytes().into()),
             ("seconds", ((meter.seconds() * 1000.0).round() / 1000.0).into()),
-        ])
+        ];
+        json_fields(counts.into_iter().chain(owed))
     }
 }
 
