@@ -10,7 +10,7 @@ pub(crate) mod files;
 mod fleet;
 pub(crate) mod mysql;
 mod names;
-mod nodes;
+pub(crate) mod nodes;
 mod note;
 mod open;
 mod options;

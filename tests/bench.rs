@@ -235,7 +235,10 @@ fn a_day_of_a_fleet_is_told_and_drawn() {
     assert_eq!(days.len(), 2);
     for day in days {
         // Two hours without the node are waited for, and all is copied in the end.
-        assert!(day["wait_most_s"].as_f64().unwrap() > 7000.0 && day["behind_after_h"].as_f64().unwrap() < 1.0, "{day}");
+        assert!(
+            day["wait_most_s"].as_f64().unwrap() > 7000.0 && day["behind_after_h"].as_f64().unwrap() < 1.0,
+            "{day}"
+        );
         assert!(day["evicted"].as_u64().unwrap() > 0, "{day}");
     }
     assert!(std::fs::read_to_string(svg).unwrap().contains("What waits of 2 servers"));

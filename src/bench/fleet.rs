@@ -73,7 +73,7 @@ struct Came {
     rows: f64,
 }
 
-struct Mover {
+struct SimulatedMover {
     name: String,
     beat: i64,
     /// `None` while it does not run.
@@ -86,7 +86,7 @@ struct World {
     troubles: Troubles,
     chance: fastrand::Rng,
     now: u64,
-    movers: Vec<Mover>,
+    movers: Vec<SimulatedMover>,
     /// Names of all that ever joined.
     joined: u32,
     /// The tables: rows of those that died, too.
@@ -128,7 +128,7 @@ pub(crate) fn simulate(day: Day) -> DayReport {
         statements: 0.0,
         most_statements: 0.0,
     };
-    world.movers = (0..day.movers).map(|_| Mover { name: String::new(), beat: 0, plan: None }).collect();
+    world.movers = (0..day.movers).map(|_| SimulatedMover { name: String::new(), beat: 0, plan: None }).collect();
     world.run()
 }
 
@@ -218,7 +218,7 @@ impl World {
         let plan = Some(LanePlan::new(name.clone(), self.rules));
         self.tables.movers.insert(name.clone(), 0);
         self.counted();
-        self.movers[at] = Mover { name, beat: 0, plan };
+        self.movers[at] = SimulatedMover { name, beat: 0, plan };
     }
 
     fn beat(&mut self, at: usize) {

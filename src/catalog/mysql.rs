@@ -11,6 +11,7 @@ mod fleet;
 mod indexes;
 mod nodes;
 mod note;
+mod owed;
 mod register;
 mod row;
 mod survey;
@@ -371,7 +372,7 @@ impl MySqlCatalog {
                 let (mine, lacking) = (rows.attempts(), rows.attempts_owed());
                 let waiting = format!("{waiting} AND {mine} < ? AND {}", rows.is_due());
                 let owed = format!(
-                    "{} AND o.source IS NOT NULL AND o.row_id > ? AND o.row_id <= ? AND {lacking} < ?",
+                    "{} AND o.source IS NOT NULL AND o.lacking=0 AND o.row_id > ? AND o.row_id <= ? AND {lacking} < ?",
                     rows.owed()
                 );
                 format!("{} UNION ALL {}", some("path", &mine, &waiting, 2), some("o.source", &lacking, &owed, 1))

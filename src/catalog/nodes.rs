@@ -3,6 +3,9 @@
 //! Each node has a catalog of its own, with its own mover and lanes, so that none waits for another. They meet in a row's
 //! proofs: whoever writes the one by which there are enough also makes the row a copied one.
 
+use super::{Md5, RecordId};
+use std::path::PathBuf;
+
 /// The tables beside those of a fleet, for targets with storage nodes.
 pub(super) const NODE_TABLES: [&str; 3] = ["fleet_node", "fleet_owed", "fleet_trouble"];
 
@@ -110,6 +113,29 @@ impl StorageNode {
             Spread::Share => self.all.iter().max_by_key(|node| weight(node)) == Some(&self.name),
         }
     }
+}
+
+/// A row of which a node owes a copy whose file is here no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LackingCopy {
+    pub(crate) id: RecordId,
+    pub(crate) md5: Md5,
+    /// Where its file was, as far as that is known: its name counts.
+    pub(crate) file: PathBuf,
+    /// Other nodes with the places of their copies.
+    pub(crate) elsewhere: Vec<(String, String)>,
+}
+
+/// How a node stands to a row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NodeStand {
+    pub(crate) node: String,
+    /// Where its copy is, and since when that is proven, unix time in seconds.
+    pub(crate) proof: Option<(String, f64)>,
+    /// It owes its copy, although the row is done.
+    pub(crate) owes: bool,
+    /// How often it failed there, and why the last time.
+    pub(crate) failed: Option<(i64, String)>,
 }
 
 /// What is said where the tables are not there.

@@ -15,6 +15,7 @@ mod handle;
 mod indexes;
 mod nodes;
 mod note;
+mod owed;
 mod parts;
 mod prunable;
 mod record;
@@ -187,15 +188,12 @@ impl Catalog for SqliteCatalog {
 
     /// Rows whose `failed_copy_attempts` or `ignore` is NULL never match, as in SupRsync.
     async fn look(&self, after: RecordId, limit: usize) -> Result<Looked, CatalogError> {
-        // A value may be a gigabyte: of one too long only its length is fetched, which `row::read` refuses as no text.
-        // (`substr` and `length` would stop at a NUL.)
-        let bounded = |column| format!("iif(octet_length({column}) <= {PATH_LIMIT}, {column}, octet_length({column}))");
-        let columns = ["local_path", "remote_path", "local_md5sum"].map(bounded).join(", ");
         let query = match &self.node {
-            Some(node) => nodes::look(node, &columns, &self.waiting()),
+            Some(node) => nodes::look(node, columns, &self.waiting()),
             None => format!(
-                "SELECT id, CAST(failed_copy_attempts AS INTEGER), {columns} FROM {FILES} \
+                "SELECT id, CAST(failed_copy_attempts AS INTEGER), {} FROM {FILES} \
                  WHERE id > ?2 AND id <= ?5 AND {} AND failed_copy_attempts < ?3 ORDER BY id LIMIT ?4",
+                columns("local_path"),
                 self.waiting()
             ),
         };
@@ -339,6 +337,13 @@ impl Catalog for SqliteCatalog {
         });
         let _ = in_time(&self.database, releasing).await;
     }
+}
+
+/// The columns of a row behind its failures, given that of its file's path. A value may be a gigabyte: of one too long only its
+/// length is fetched, which `row::read` refuses as no text. (`substr` and `length` would stop at a NUL.)
+fn columns(path: &str) -> String {
+    let bounded = |column| format!("iif(octet_length({column}) <= {PATH_LIMIT}, {column}, octet_length({column}))");
+    [path, "remote_path", "local_md5sum"].map(bounded).join(", ")
 }
 
 /// The fleet of a file that has its tables.

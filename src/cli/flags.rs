@@ -413,6 +413,11 @@ pub(super) struct NodeArgs {
     #[arg(long, value_name = "N", conflicts_with = "share")]
     pub(super) copies: Option<usize>,
 
+    /// Folder on this machine through which what one node lacks comes from another one, where the files are here no more: up
+    /// to 64 of them at a time. Without it such copies stay owed
+    #[arg(long, value_name = "DIR", requires = "node")]
+    pub(super) fill_dir: Option<PathBuf>,
+
     /// Each row goes to one of the nodes, by the name of its file, and not to all
     #[arg(long)]
     pub(super) share: bool,

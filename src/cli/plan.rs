@@ -2,8 +2,8 @@
 
 use super::flags::{DatabaseArgs, ExistingArg, LayoutArg, NodeArgs, RunArgs, SELF, ServiceArgs, SshArgs, TableArgs};
 use crate::archiver::{
-    Announcing, ArchiverSettings, Bootstrap, Direction, Existing, PruneMode, PruneRules, Sources, Upkeep, aside_of,
-    is_static,
+    Announcing, ArchiverSettings, Bootstrap, Direction, Existing, Filler, PruneMode, PruneRules, Sources, Upkeep,
+    aside_of, is_static,
 };
 use crate::batches::BatchTerms;
 use crate::batches::spool::BatchSpool;
@@ -60,7 +60,7 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
 
 /// The storage node that is worked for, where there are several.
 fn storage_node(args: &ServiceArgs) -> Result<Option<StorageNode>> {
-    let NodeArgs { node, nodes, copies, share } = &args.nodes;
+    let NodeArgs { node, nodes, copies, share, fill_dir: _ } = &args.nodes;
     let Some(name) = node else {
         for (option, given) in [("--nodes", !nodes.is_empty()), ("--copies", copies.is_some()), ("--share", *share)] {
             if given {
@@ -281,7 +281,17 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>, target: Option<&str>) -
         rate,
     };
     let batches = batches(&args, &service, &settings)?;
-    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, batches, console })
+    let filler = filler(&args, &service, &settings)?;
+    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, filler, batches, console })
+}
+
+/// What fetches from other storage nodes; they are entered once all are known.
+fn filler(args: &RunArgs, service: &Service, settings: &ArchiverSettings) -> Result<Option<Filler>> {
+    let (Some(dir), Some(node)) = (&args.service.nodes.fill_dir, &service.options.node) else { return Ok(None) };
+    let dir = std::path::absolute(dir).with_context(|| format!("Option --fill-dir: {}", dir.display()))?;
+    // Of each table and node its own.
+    let folder = dir.join(format!("{}-{}", settings.aside.trim_start_matches('.'), node.name()));
+    Ok(Some(Filler { folder, sources: Vec::new() }))
 }
 
 /// What becomes of earlier copies: as with the agent that had such a table.
@@ -328,8 +338,8 @@ fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) -> Result<U
         std::path::absolute(root).with_context(|| format!("Option --suprsync-file-root: {}", root.display()))
     });
     let root = root.transpose()?;
-    // Files may be copied and deleted that the rows name, and those by which we announce.
-    let sources = service.sources.clone().and(root.as_deref());
+    // Files may be copied and deleted that the rows name, and those by which we announce; and what other storage nodes give.
+    let sources = service.sources.clone().and(root.as_deref()).and(args.service.nodes.fill_dir.as_deref());
     let archive = || service.options.selection.targets.first().map(String::as_str).unwrap_or_default();
     let who = instance.unwrap_or_else(archive).replace('/', "_");
     let deletion = PruneRules {

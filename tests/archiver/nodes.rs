@@ -36,7 +36,10 @@ impl Site {
         if !require("rsync") {
             return None;
         }
-        let nodes = names.iter().map(|&name| Some((name, Sshd::start("")?))).collect::<Option<Vec<_>>>()?;
+        let nodes = names
+            .iter()
+            .map(|&name| Some((name, Sshd::start("Subsystem sftp internal-sftp")?)))
+            .collect::<Option<Vec<_>>>()?;
         let site = Self { place: Place::make(), nodes, table };
         for (name, _) in &site.nodes {
             fs::create_dir(site.at(name)).unwrap();
@@ -373,4 +376,121 @@ fn a_table_without_room_for_storage_nodes_is_refused_and_so_is_a_mover_without_a
     plain.args(["--db", "sqlite:plain.db", "--archive-name", ARCHIVE, "--once", "--poll", "0.05"]);
     let refused = Run::to_end(plain).expect(1);
     assert!(refused.log.contains("go to the storage nodes a, b"), "{}", refused.log);
+}
+
+/// A node that loses all it had gets it from the files that are here still, and else from the other node.
+fn one_is_wiped(site: &Site) {
+    const ROWS: usize = 30;
+    site.register(0..ROWS as u64);
+    if site.table.is_none() {
+        site.run_sql("UPDATE FILES SET deletable=0 WHERE id <= 10");
+    }
+    let run = site.start(&[]);
+    wait_until("all rows are done", || site.copied() == ROWS);
+    if site.table.is_none() {
+        wait_until("most local files go", || site.count("FILES WHERE removed > 0") == ROWS - 10);
+    }
+    site.sshd("b").kill();
+    fs::remove_dir_all(site.at("b")).unwrap();
+    fs::create_dir(site.at("b")).unwrap();
+    site.register(ROWS as u64..40);
+    wait_until("the other one goes on", || site.proven("a") == 40);
+    assert_eq!(site.copied(), ROWS);
+    let told = site.tell(&["files", "owe", "--node", "b", "--all"]);
+    assert!(told.contains("owed"), "{told}");
+    assert_eq!([site.proven("b"), site.count("fleet_owed WHERE node='b'")], [0, ROWS]);
+    let show = |id: &str| {
+        let mut show = site.place.program();
+        let name = if site.table.is_some() { ["--target", TARGET] } else { ["--archive-name", ARCHIVE] };
+        show.args(["files", "show", "--id", id, "--db", &site.url()]).args(name);
+        Run::to_end(show).log
+    };
+    assert!(show("1").contains("b: owes its copy"), "{}", show("1"));
+    site.sshd("b").restart();
+    wait_until("it has all again", || site.proven("b") == 40 && site.copied() == 40 && site.count("fleet_owed") == 0);
+    assert!(show("1").lines().filter(|line| line.contains("proven on")).count() == 2, "{}", show("1"));
+    wait_until("nothing is left of what passed through here", || {
+        let left = |folder: PathBuf| folder.read_dir().map_or(0, Iterator::count);
+        site.place.path("fill").read_dir().unwrap().map(|one| left(one.unwrap().path())).sum::<usize>() == 0
+    });
+    let (over, _) = run.terminate();
+    // Rows of MySQL no longer say where their files were.
+    let from_there = if site.table.is_none() { ROWS - 10 } else { ROWS };
+    assert_eq!(over.expect(0).log.matches("to be sent on").count(), from_there);
+    assert_eq!([site.expect_whole("a"), site.expect_whole("b")], [40, 40]);
+    assert_eq!(site.count("fleet_trouble"), 0);
+}
+
+#[test]
+fn a_storage_node_that_was_wiped_is_filled_from_the_files_here_and_from_the_other_node() {
+    let Some(site) = Site::make(&["a", "b"], "delete-local-after = 0\nfill-dir = 'fill'") else { return };
+    one_is_wiped(&site);
+}
+
+#[test]
+fn a_storage_node_that_was_wiped_is_filled_from_the_other_one_by_mariadb() {
+    let Some(site) = Site::on_mariadb("nodes_wiped", &["a", "b"], "fill-dir = 'fill'") else { return };
+    one_is_wiped(&site);
+}
+
+#[test]
+fn what_waits_at_a_storage_node_and_what_is_wrong_there_is_told_of_this_one() {
+    let Some(site) = Site::make(&["a", "b"], "") else { return };
+    site.sshd("b").kill();
+    site.register(0..5);
+    let run = site.start(&[]);
+    wait_until("the other one has all", || site.proven("a") == 5);
+    let told = |words: &[&str], code: i32| {
+        let mut command = site.place.program();
+        command.args(words).args(["--config", "config.toml"]);
+        Run::to_end(command).expect(code).log
+    };
+    let backlog = || {
+        let status: serde_json::Value = serde_json::from_str(&told(&["status", "--json"], 1)).unwrap();
+        let archives = status["archives"].as_array().unwrap().clone();
+        let of = |archive: &serde_json::Value| {
+            (archive["archive"].as_str().unwrap().to_owned(), archive["backlog"]["files"].as_u64())
+        };
+        let mut all: Vec<_> = archives.iter().map(of).collect();
+        all.sort();
+        all
+    };
+    let expected = [("smurf@a".to_owned(), Some(0)), ("smurf@b".to_owned(), Some(5))];
+    wait_until("status tells it", || backlog() == expected);
+    let checked = told(&["check"], 1);
+    let (of_a, of_b) = checked.split_once("Target smurf@b:").unwrap();
+    assert!(of_a.contains("Target smurf@a:") && !of_a.contains("FAIL") && of_b.contains("FAIL"), "{checked}");
+    assert!(!told(&["check", "--node", "a"], 0).contains("smurf@b"));
+    let paused = told(&["pause", "--archive-name", "smurf@b"], 0);
+    assert!(paused.contains("smurf@b"), "{paused}");
+    run.terminate().0.expect(0);
+}
+
+#[test]
+fn copies_are_verified_at_each_storage_node_and_it_owes_those_that_are_bad() {
+    let Some(site) = Site::make(&["a", "b"], "") else { return };
+    site.register(0..6);
+    site.start(&["--once"]).wait(PATIENCE).expect(0);
+    let verify = |node: &str, words: &[&str], code: i32| {
+        let mut command = site.place.program();
+        command.args(["files", "verify", "--all", "--config", "config.toml", "--node", node]).args(words);
+        Run::to_end(command).expect(code).log
+    };
+    fs::remove_file(site.folder("b").join("00001.dat")).unwrap();
+    fs::write(site.folder("b").join("00002.dat"), "damaged").unwrap();
+    assert!(verify("a", &[], 0).contains("6 copies are right"));
+    let found = verify("b", &["--repair"], 1);
+    assert!(found.contains("1 different; 1 missing; 2 rows will be copied again"), "{found}");
+    assert_eq!(
+        [site.copied(), site.proven("a"), site.proven("b"), site.count("fleet_owed WHERE node='b'")],
+        [6, 6, 4, 2]
+    );
+    assert!(verify("b", &[], 0).contains("4 copies are right"));
+    site.start(&["--once"]).wait(PATIENCE).expect(0);
+    assert!(verify("b", &[], 0).contains("6 copies are right"));
+    assert_eq!([site.expect_whole("a"), site.expect_whole("b")], [6, 6]);
+    let mut unclear = site.place.program();
+    unclear.args(["files", "verify", "--all", "--config", "config.toml"]);
+    let refused = Run::to_end(unclear).expect(2);
+    assert!(refused.log.contains("choose it with --node NAME: a, b"), "{}", refused.log);
 }

@@ -12,9 +12,12 @@ use mysql_async::{Conn, Error, Params, Row, Value};
 
 const CREATE: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS fleet_node (table_name VARCHAR(64) NOT NULL, target VARCHAR(64) NOT NULL, node VARCHAR(32) NOT NULL, PRIMARY KEY (table_name, target, node)) ENGINE=InnoDB CHARACTER SET utf8mb4",
-    "CREATE TABLE IF NOT EXISTS fleet_owed (table_name VARCHAR(64) NOT NULL, node VARCHAR(32) NOT NULL, row_id BIGINT NOT NULL, source VARCHAR(4096) NULL, PRIMARY KEY (table_name, node, row_id)) ENGINE=InnoDB CHARACTER SET utf8mb4",
+    "CREATE TABLE IF NOT EXISTS fleet_owed (table_name VARCHAR(64) NOT NULL, node VARCHAR(32) NOT NULL, row_id BIGINT NOT NULL, source VARCHAR(4096) NULL, lacking TINYINT NOT NULL DEFAULT 0, PRIMARY KEY (table_name, node, row_id)) ENGINE=InnoDB CHARACTER SET utf8mb4",
     "CREATE TABLE IF NOT EXISTS fleet_trouble (table_name VARCHAR(64) NOT NULL, node VARCHAR(32) NOT NULL, row_id BIGINT NOT NULL, of_source INT NOT NULL, of_node INT NOT NULL, noted_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), why VARCHAR(1000) NOT NULL, PRIMARY KEY (table_name, node, row_id)) ENGINE=InnoDB CHARACTER SET utf8mb4",
 ];
+
+/// Index of the places of copies.
+const PLACES: &str = "fleet_proof_place";
 
 /// Whether the tables are there, and seen.
 pub(super) async fn exist(conn: &mut Conn) -> Result<bool, Error> {
@@ -34,6 +37,10 @@ pub(super) async fn create(conn: &mut Conn) -> Result<Vec<(&'static str, bool)>,
             conn.query_drop(statement).await?;
         }
         created.push((name, new));
+    }
+    // By which it is known whose copy stands at a place.
+    if !super::indexes::has(conn, "fleet_proof", PLACES).await? {
+        conn.query_drop(format!("CREATE INDEX {PLACES} ON fleet_proof (node, path(190))")).await?;
     }
     Ok(created)
 }
@@ -60,6 +67,26 @@ pub(super) async fn enter(
     let known: Vec<Row> = conn.exec(query, Params::Positional(values)).await?;
     let known: Vec<String> = known.iter().filter_map(|row| text(row.as_ref(0)).ok().flatten()).collect();
     Ok((!known.is_empty()).then(|| has_nodes(&known)))
+}
+
+/// Has a node owe its copy of a row, whatever it has proven; whether the row is what was read.
+pub(super) async fn owe(
+    transaction: &mut impl Queryable,
+    table: &str,
+    node: &str,
+    (id, md5): (RecordId, &Md5),
+) -> Result<bool, Error> {
+    let lock = format!("SELECT copied FROM {} WHERE id=? AND md5sum=? FOR UPDATE", quote(table));
+    let Some(found) = transaction.exec_first::<Row, _, _>(lock, (id.0, &md5[..])).await? else { return Ok(false) };
+    for of in ["fleet_proof", "fleet_trouble"] {
+        let delete = format!("DELETE FROM {of} WHERE table_name=? AND node=? AND row_id=?");
+        transaction.exec_drop(delete, (table, node, id.0)).await?;
+    }
+    if integer(found.as_ref(0)).ok().flatten().is_some_and(|copied| copied != 0) {
+        let owe = "INSERT IGNORE INTO fleet_owed (table_name, node, row_id) VALUES (?, ?, ?)";
+        transaction.exec_drop(owe, (table, node, id.0)).await?;
+    }
+    Ok(true)
 }
 
 /// A table of files as one node has it before it.
@@ -253,7 +280,13 @@ impl NodeRows<'_> {
         }
         match side {
             FailedSide::Source if waits => of_source += 1,
-            _ => of_node += 1,
+            FailedSide::Source => {
+                // No failure: another node has what is here no more.
+                let lacks = "UPDATE fleet_owed SET lacking=1 WHERE table_name=? AND node=? AND row_id=?";
+                transaction.exec_drop(lacks, (self.table, self.node.name(), row.id.0)).await?;
+                return Ok(Some(counted));
+            }
+            FailedSide::Destination => of_node += 1,
         }
         let counted = counted.max(of_source);
         if waits {

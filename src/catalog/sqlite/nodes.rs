@@ -3,14 +3,14 @@
 use super::row::hex;
 use super::table::FILES;
 use crate::catalog::nodes::{NODE_TABLES, Spread, StorageNode, has_nodes};
-use crate::catalog::{FailedSide, Md5, Settled};
+use crate::catalog::{FailedSide, Md5, RecordId, Settled};
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, params};
 
 const CREATE: [&str; 3] = [
     "CREATE TABLE fleet_node (table_name VARCHAR NOT NULL, target VARCHAR NOT NULL, node VARCHAR NOT NULL,
      PRIMARY KEY (table_name, target, node)) WITHOUT ROWID",
-    "CREATE TABLE fleet_owed (table_name VARCHAR NOT NULL, node VARCHAR NOT NULL, row_id INTEGER NOT NULL,
-     PRIMARY KEY (table_name, node, row_id)) WITHOUT ROWID",
+    "CREATE TABLE fleet_owed (table_name VARCHAR NOT NULL, node VARCHAR NOT NULL, row_id INTEGER NOT NULL, source VARCHAR,
+     lacking INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (table_name, node, row_id)) WITHOUT ROWID",
     "CREATE TABLE fleet_trouble (table_name VARCHAR NOT NULL, node VARCHAR NOT NULL, row_id INTEGER NOT NULL, of_source INTEGER NOT NULL,
      of_node INTEGER NOT NULL, noted_at FLOAT NOT NULL, why VARCHAR NOT NULL, PRIMARY KEY (table_name, node, row_id)) WITHOUT ROWID",
 ];
@@ -37,6 +37,8 @@ pub(super) fn create(transaction: &Transaction<'_>) -> Result<Vec<(&'static str,
         }
         created.push((name, new));
     }
+    // By which it is known whose copy stands at a place.
+    transaction.execute_batch("CREATE INDEX IF NOT EXISTS fleet_proof_place ON fleet_proof (node, path)")?;
     Ok(created)
 }
 
@@ -88,7 +90,7 @@ pub(super) fn attempts(node: &StorageNode) -> String {
 fn owed(node: &StorageNode) -> String {
     format!(
         "fleet_owed JOIN {FILES} ON {FILES}.id = fleet_owed.row_id WHERE fleet_owed.table_name = '{FILES}' AND fleet_owed.node = '{}' \
-         AND archive_name = ?1 AND removed IS NULL AND remote_md5sum IS local_md5sum",
+         AND archive_name = ?1 AND remote_md5sum IS local_md5sum",
         node.name()
     )
 }
@@ -102,18 +104,91 @@ fn attempts_owed(node: &StorageNode) -> String {
     )
 }
 
-/// A look at the rows that wait for this node. `columns` are those of a row behind its failures; parameters as those of a
-/// look at all.
-pub(super) fn look(node: &StorageNode, columns: &str, waiting: &str) -> String {
+/// A look at the rows that wait for this node. `columns` are those of a row behind its failures, given the one of its file's
+/// path; parameters as those of a look at all.
+pub(super) fn look(node: &StorageNode, columns: impl Fn(&str) -> String, waiting: &str) -> String {
     let (mine, lacking) = (attempts(node), attempts_owed(node));
     format!(
-        "SELECT {FILES}.id AS id, {mine}, {columns} FROM {FILES} WHERE id > ?2 AND id <= ?5 AND {waiting} \
+        "SELECT {FILES}.id AS id, {mine}, {} FROM {FILES} WHERE id > ?2 AND id <= ?5 AND {waiting} \
          AND failed_copy_attempts < ?3 AND {} AND {mine} < ?3 \
-         UNION ALL SELECT {FILES}.id, {lacking}, {columns} FROM {} AND fleet_owed.row_id > ?2 AND fleet_owed.row_id <= ?5 \
-         AND {lacking} < ?3 ORDER BY id LIMIT ?4",
+         UNION ALL SELECT {FILES}.id, {lacking}, {} FROM {} AND fleet_owed.row_id > ?2 AND fleet_owed.row_id <= ?5 \
+         AND NOT ({LACKING}) AND {lacking} < ?3 ORDER BY id LIMIT ?4",
+        columns("local_path"),
         is_due(node),
+        columns("COALESCE(fleet_owed.source, local_path)"),
         owed(node)
     )
+}
+
+/// Owed rows whose files are here no more.
+const LACKING: &str = "fleet_owed.lacking <> 0 OR removed IS NOT NULL AND fleet_owed.source IS NULL";
+
+/// A look at those of them that this node has not given up, for at most `?3`.
+pub(super) fn look_lacking(node: &StorageNode, columns: impl Fn(&str) -> String) -> String {
+    let lacking = attempts_owed(node);
+    format!(
+        "SELECT {FILES}.id, {lacking}, {} FROM {} AND ({LACKING}) AND {lacking} < ?2 ORDER BY fleet_owed.row_id LIMIT ?3",
+        columns("local_path"),
+        owed(node)
+    )
+}
+
+/// Where other nodes have copies of a row.
+pub(super) fn copies_elsewhere(
+    connection: &Connection,
+    node: &StorageNode,
+    id: RecordId,
+) -> Result<Vec<(String, String)>, Error> {
+    let query = "SELECT node, path FROM fleet_proof WHERE table_name = ? AND row_id = ? AND node <> ?";
+    let mut query = connection.prepare_cached(query)?;
+    query.query_map(params![FILES, id.0, node.name()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Says where the file of an owed row is now.
+pub(super) fn lend(connection: &Connection, node: &StorageNode, id: RecordId, path: &str) -> Result<(), Error> {
+    let lend = "UPDATE fleet_owed SET source = ?, lacking = 0 WHERE table_name = ? AND node = ? AND row_id = ?";
+    connection.prepare_cached(lend)?.execute(params![path, FILES, node.name(), id.0]).map(drop)
+}
+
+/// Which of these rows the node still owes.
+pub(super) fn still_owed(connection: &Connection, node: &StorageNode, ids: &[RecordId]) -> Result<Vec<bool>, Error> {
+    let query = "SELECT COUNT(*) FROM fleet_owed WHERE table_name = ? AND node = ? AND row_id = ?";
+    let mut query = connection.prepare_cached(query)?;
+    let owed = |id: &RecordId| query.query_row(params![FILES, node.name(), id.0], |row| row.get::<_, i64>(0));
+    ids.iter().map(owed).map(|count| count.map(|count| count > 0)).collect()
+}
+
+/// Has a node owe its copy of a row, whatever it has proven; whether it is one that it may have.
+pub(super) fn owe(transaction: &Transaction<'_>, node: &str, row: (RecordId, &str)) -> Result<bool, Error> {
+    let (id, md5) = row;
+    let found =
+        format!("SELECT remote_md5sum IS NOT local_md5sum FROM {FILES} WHERE id = ? AND lower(local_md5sum) = ?");
+    let found: Option<bool> =
+        transaction.prepare_cached(&found)?.query_row(params![id.0, md5], |row| row.get(0)).optional()?;
+    let Some(waits) = found else { return Ok(false) };
+    for table in ["fleet_proof", "fleet_trouble"] {
+        let delete = format!("DELETE FROM {table} WHERE table_name = ? AND node = ? AND row_id = ?");
+        transaction.prepare_cached(&delete)?.execute(params![FILES, node, id.0])?;
+    }
+    if !waits {
+        let owe = "INSERT OR REPLACE INTO fleet_owed (table_name, node, row_id) VALUES (?, ?, ?)";
+        transaction.prepare_cached(owe)?.execute(params![FILES, node, id.0])?;
+    }
+    Ok(true)
+}
+
+/// The last row whose copy was proven at this place of the node, with its file.
+pub(super) fn last_proven_at(
+    connection: &Connection,
+    node: &StorageNode,
+    path: &str,
+) -> Result<Option<(i64, Vec<u8>)>, Error> {
+    let query = format!(
+        "SELECT row_id, CAST(local_path AS BLOB) FROM fleet_proof JOIN {FILES} ON id = row_id \
+         WHERE node = ? AND path = ? AND table_name = ? ORDER BY row_id DESC LIMIT 1"
+    );
+    let mut query = connection.prepare_cached(&query)?;
+    query.query_row(params![node.name(), path, FILES], |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
 /// How many rows this node owes; of those that it gave up, and of all others.
@@ -216,7 +291,13 @@ pub(super) fn fail(
     }
     match side {
         FailedSide::Source if waits => of_source += 1,
-        _ => of_node += 1,
+        FailedSide::Source => {
+            // No failure: another node has what is here no more.
+            let lacks = "UPDATE fleet_owed SET lacking = 1 WHERE table_name = ? AND node = ? AND row_id = ?";
+            let found = transaction.prepare_cached(lacks)?.execute(params![FILES, node.name(), row.id.0])?;
+            return Ok((found > 0).then_some(counted));
+        }
+        FailedSide::Destination => of_node += 1,
     }
     let counted = counted.max(of_source);
     if waits {

@@ -111,6 +111,8 @@ pub(in crate::cli) enum FilesVerb {
     /// Have copied rows proven, or copied, again
     #[command(after_help = RECOPY_HELP)]
     Recopy(RecopyArgs),
+    /// Have a storage node owe its copies: what it has is proven anew, what it has not is copied; after it was wiped, or is new
+    Owe(OweArgs),
     /// Which local files may be deleted now, for how many bytes, and why the others may not (SQLite)
     #[command(after_help = PRUNABLE_HELP)]
     Prunable(PrunableArgs),
@@ -273,6 +275,16 @@ pub(in crate::cli) struct RecopyArgs {
     /// itself, wherever it is
     #[arg(long, value_name = "PATH", help_heading = "Rows")]
     pub(in crate::cli) source: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct OweArgs {
+    #[command(flatten)]
+    pub(in crate::cli) change: ChangeArgs,
+
+    /// Which storage node
+    #[arg(long, value_name = "NAME", required = true, help_heading = "Rows")]
+    pub(in crate::cli) node: String,
 }
 
 #[derive(Debug, Clone, Args)]
