@@ -16,6 +16,7 @@ pub(crate) mod control;
 mod course;
 mod entries;
 mod far_end;
+mod first_login;
 mod flight;
 mod folders;
 mod headway;
@@ -185,7 +186,7 @@ pub(crate) async fn run<C: Catalog>(
     let strays = Arc::new(Strays::default());
     let origins = Arc::new(Origins::new(progress.clone(), settings.sources.clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
-    let shared_files = Arc::new(SharedFiles::new(jobs.downgrade(), permits.clone()));
+    let shared_files = Arc::new(SharedFiles::new(jobs.downgrade()));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
     let (table, runtime) = (catalog.clone(), tokio::runtime::Handle::current());
     let workplace = Workplace {

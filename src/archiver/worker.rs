@@ -122,7 +122,7 @@ struct Unproven {
 
 impl Worker {
     pub(super) fn new(number: usize, connect: Box<dyn Connect>, common: Workplace) -> Self {
-        let shared = (common.shared_files.clone(), common.found.clone());
+        let shared = (common.shared_files.clone(), common.found.clone(), common.permits.clone());
         let carrier = Carrier::new(number, connect, common.results.clone(), common.control.clone(), shared);
         Self { number, common, carrier, backoff: Backoff::default(), rests: VecDeque::new() }
     }
@@ -404,8 +404,11 @@ impl Worker {
     }
 
     fn wait_for_link(&mut self, rest: Rest, why: &str) {
+        let wanted = self.number < self.common.permits.sessions();
         if self.common.permits.give_back(self.number) {
-            tracing::info!(event = "session_fewer", host = self.carrier.describe(), "One session less: {why}");
+            if wanted {
+                tracing::info!(event = "session_fewer", host = self.carrier.describe(), "One session less: {why}");
+            }
             self.carrier.forget_road();
             return self.common.results.release(rest.jobs);
         }
