@@ -32,19 +32,19 @@ pub(super) enum Road {
 /// The program that serves at the far end, as one worker has found it for all: each question costs a process there and
 /// round trips.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FoundProgram(Arc<(Mutex<Asked>, Condvar)>);
+pub(super) struct FoundProgram(Arc<(Mutex<AskedVersion>, Condvar)>);
 
 #[derive(Debug, Default)]
-struct Asked {
+struct AskedVersion {
     answer: Option<(FarProgram, Instant)>,
     /// Somebody is asking.
     asking: bool,
 }
 
 /// One who asks; whoever comes meanwhile waits for the answer.
-struct Asker(FoundProgram);
+struct VersionAsker(FoundProgram);
 
-impl Drop for Asker {
+impl Drop for VersionAsker {
     fn drop(&mut self) {
         self.0.lock().asking = false;
         self.0.0.1.notify_all();
@@ -52,19 +52,19 @@ impl Drop for Asker {
 }
 
 impl FoundProgram {
-    fn lock(&self) -> MutexGuard<'_, Asked> {
+    fn lock(&self) -> MutexGuard<'_, AskedVersion> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was found lately, and when; else who asks is to ask.
-    fn known(&self) -> Result<(FarProgram, Instant), Asker> {
-        let known = |asked: &Asked| asked.answer.filter(|(_, found)| found.elapsed() < VERSION_LASTS);
-        let waits = |asked: &mut Asked| asked.asking && known(asked).is_none();
+    fn known(&self) -> Result<(FarProgram, Instant), VersionAsker> {
+        let known = |asked: &AskedVersion| asked.answer.filter(|(_, found)| found.elapsed() < VERSION_LASTS);
+        let waits = |asked: &mut AskedVersion| asked.asking && known(asked).is_none();
         let waited = self.0.1.wait_timeout_while(self.lock(), ANSWER_MOST, waits);
         let mut asked = waited.unwrap_or_else(PoisonError::into_inner).0;
         known(&asked).ok_or_else(|| {
             asked.asking = true;
-            Asker(self.clone())
+            VersionAsker(self.clone())
         })
     }
 
