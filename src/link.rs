@@ -18,6 +18,19 @@ pub struct Link {
     pub closer: Closer,
     /// The far end's process: its error output and how it ended.
     pub remote: Remote,
+    /// How long a session waits for what brings it on, whatever else comes meanwhile; without it any byte is a sign of life,
+    /// and the deadlines below are all there are.
+    pub patience: Option<Duration>,
+}
+
+/// By what a link is known to be alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignOfLife {
+    /// Any byte of the far end's output, as `--timeout` of rsync has it.
+    AnyByte,
+    /// What brings the session on: bytes of files, entries, requests, answers. Keep-alives, empty frames and words do not, nor
+    /// does anything that comes while the far end takes nothing.
+    Progress,
 }
 
 /// What takes bytes for a peer.

@@ -50,6 +50,7 @@ pub fn pair() -> (Link, Link) {
         writer: Box::new(writer),
         closer: closer.clone(),
         remote: Remote::new(),
+        patience: None,
     };
     (link(reader_a, writer_a), link(reader_b, writer_b))
 }

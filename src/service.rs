@@ -3,7 +3,7 @@
 pub(crate) mod systemd;
 
 use crate::archiver::stop::Stop;
-use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Sources, Upkeep};
+use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Filler, Sources, Upkeep};
 use crate::backoff::Backoff;
 use crate::batches::BatchTerms;
 use crate::catalog::{self, AnyCatalog, CatalogError, Database};
@@ -116,6 +116,8 @@ pub(crate) struct ServiceRun {
     pub(crate) manifest: Option<PathBuf>,
     /// What is done beside the copying.
     pub(crate) upkeep: Upkeep,
+    /// Fetches from other storage nodes what this one lacks.
+    pub(crate) filler: Option<Filler>,
     /// The batches that are copied, in the place of a table's rows.
     pub(crate) batches: Option<BatchTerms>,
     /// Who asks and tells it, speaks through this.

@@ -2,6 +2,7 @@
 
 pub mod child;
 mod pump;
+mod queued;
 pub(crate) mod ranges;
 pub mod ssh;
 pub(crate) mod stdio;
@@ -186,7 +187,7 @@ fn shell_command(words: &[OsString]) -> Result<String, ConnectError> {
 
 /// Gives the command no input and waits for its end, at most `limit` beyond the last stalled read.
 fn collect(link: Link, host: &str, limit: Duration) -> Result<CommandOutput, ConnectError> {
-    let Link { mut reader, writer, closer, remote } = link;
+    let Link { mut reader, writer, closer, remote, .. } = link;
     drop(writer);
     let deadline = Instant::now() + limit;
     let timeout = || ConnectError::Timeout { host: host.to_owned(), limit, stage: COMMAND_END };

@@ -49,6 +49,8 @@ mod killed;
 mod load;
 #[path = "archiver/monitor.rs"]
 mod monitor;
+#[path = "archiver/nodes.rs"]
+mod nodes;
 #[path = "archiver/origins.rs"]
 mod origins;
 #[path = "archiver/outages.rs"]
@@ -69,6 +71,8 @@ mod sqlite;
 mod timecodes;
 #[path = "archiver/told.rs"]
 mod told;
+#[path = "archiver/trickle.rs"]
+mod trickle;
 #[path = "archiver/upkeep.rs"]
 mod upkeep;
 #[path = "archiver/watch.rs"]

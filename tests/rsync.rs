@@ -31,6 +31,7 @@ mod support {
     pub mod both;
     pub mod daemon;
     pub mod engine;
+    pub mod held;
     pub mod noise;
     pub mod processes;
     pub mod script;

@@ -323,7 +323,7 @@ fn a_link_may_wait_long_while_nobody_waits() {
 fn closing_wakes_a_reader_and_the_next_link_works() {
     let Some(sshd) = Sshd::start("") else { return };
     let mut ssh = with_program(sshd.options(), "exec cat");
-    let Link { mut reader, mut writer, closer, remote } = ssh.open(&[]).unwrap();
+    let Link { mut reader, mut writer, closer, remote, .. } = ssh.open(&[]).unwrap();
     let reading = thread::spawn(move || reader.read(&mut [0]).unwrap_err().kind());
     closer.close();
     assert_eq!(reading.join().unwrap(), ErrorKind::ConnectionAborted);

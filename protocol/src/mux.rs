@@ -92,6 +92,15 @@ impl TextKind {
 }
 
 impl Message {
+    /// Whether it brings the session on: a word or a keep-alive does not.
+    #[must_use]
+    pub fn brings_on(&self) -> bool {
+        match self {
+            Self::Success(_) | Self::Deleted(_) | Self::NoSend(_) | Self::ErrorExit(_) => true,
+            Self::Text(..) | Self::IoError(_) | Self::IoTimeout(_) | Self::Noop => false,
+        }
+    }
+
     /// The same with other words, where it has any.
     fn words(self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
         match self {

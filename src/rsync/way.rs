@@ -6,7 +6,7 @@ use super::operands::{Host, Plan, RemoteHost};
 use super::quoting::{self, Use};
 use super::served;
 use crate::exit;
-use crate::link::Link;
+use crate::link::{Link, SignOfLife};
 use crate::local::Local;
 use crate::transfer::charset;
 use crate::transport::Connect;
@@ -185,6 +185,7 @@ impl Way<'_> {
         let mut options = SshOptions::new(text(&host.name));
         options.user = host.user.as_deref().map(text);
         options.stall_timeout = limit;
+        options.alive = SignOfLife::AnyByte;
         options.remedies = Remedies::Command;
         Ok(Ssh::new(options)?)
     }

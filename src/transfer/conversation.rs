@@ -7,12 +7,15 @@ use crate::link::{Closer, Ending, Remote, Sink};
 use crate::throttle::Rate;
 use protocol::args::Options;
 use protocol::handshake::Negotiated;
-use protocol::mux::{Inbox, Outbox};
+use protocol::mux::{Inbox, Message, Outbox};
 use std::io::{self, ErrorKind, Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes asked for by one read.
 const READ_SIZE: usize = 128 * 1024;
+
+/// Bytes of a file that are more than a trickle, in the time that a stall may take.
+const TRICKLE: usize = 1024;
 
 /// A link whose two ends have agreed.
 pub struct Conversation {
@@ -64,11 +67,39 @@ pub(super) struct LinkReader {
     pub(super) tap: Option<Tap>,
     /// What tells for whom a silence counts, where news come from within.
     awaited: Option<Awaited>,
+    /// How long to wait for what brings the session on.
+    patience: Option<Duration>,
+    /// How long it has been waited for.
+    waited: Duration,
+    /// Bytes of a file that have come meanwhile.
+    trickled: usize,
 }
 
 impl LinkReader {
-    pub(super) fn new(link: Box<dyn Read + Send>, remote: Remote) -> Self {
-        Self { link, buffer: vec![0; READ_SIZE].into(), remote, read: 0, tap: None, awaited: None }
+    /// `patience`: see [`Link`](crate::link::Link).
+    pub(super) fn new(link: Box<dyn Read + Send>, remote: Remote, patience: Option<Duration>) -> Self {
+        let (buffer, waited) = (vec![0; READ_SIZE].into(), Duration::ZERO);
+        Self { link, buffer, remote, read: 0, tap: None, awaited: None, patience, waited, trickled: 0 }
+    }
+
+    /// What came has brought the session on: to wait begins anew.
+    pub(super) fn brought_on(&mut self) {
+        (self.waited, self.trickled) = (Duration::ZERO, 0);
+    }
+
+    /// So many bytes of a file came.
+    pub(super) fn brought(&mut self, bytes: usize) {
+        self.trickled += bytes;
+        if self.trickled >= TRICKLE {
+            self.brought_on();
+        }
+    }
+
+    /// A message came.
+    pub(super) fn brought_message(&mut self, message: &Message) {
+        if message.brings_on() {
+            self.brought_on();
+        }
     }
 
     /// Has waits end at news from within as well, and after so long; see [`LinkReader::read_or_news`].
@@ -118,9 +149,12 @@ impl LinkReader {
 
     fn read_bytes(&mut self) -> Result<usize, TransferError> {
         loop {
+            self.may_wait()?;
+            let began = Instant::now();
             match self.link.read(&mut self.buffer) {
                 Ok(n) => {
                     self.read += n as u64;
+                    self.waited += began.elapsed();
                     if let Some(tap) = &mut self.tap {
                         tap.hear(&self.buffer[..n])?;
                     }
@@ -129,6 +163,19 @@ impl LinkReader {
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(error) => return Err(TransferError::from_io(error)),
             }
+        }
+    }
+}
+
+impl LinkReader {
+    /// Fails once nothing of what came for so long has brought the session on.
+    fn may_wait(&self) -> Result<(), TransferError> {
+        match self.patience.filter(|&patience| self.waited > patience) {
+            Some(patience) => {
+                let why = format!("What came for {patience:?} brought nothing on");
+                Err(TransferError::Stalled(io::Error::new(ErrorKind::TimedOut, why)))
+            }
+            None => Ok(()),
         }
     }
 }

@@ -233,9 +233,18 @@ fn hear_list(
     reader: &mut LinkReader,
     observer: &mut dyn FetchObserver,
 ) -> Result<Arrived, TransferError> {
+    let mut heard = receiver.consumed();
     loop {
+        // An entry has come, or several.
+        if receiver.consumed() > heard {
+            heard = receiver.consumed();
+            reader.brought_on();
+        }
         match receiver.poll()? {
-            Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
+            Some(ReceiverEvent::List(arrived)) => {
+                reader.brought_on();
+                return Ok(arrived);
+            }
             Some(ReceiverEvent::Message(message)) => observer.message(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
             None => receiver.feed(reader.read()?)?,
@@ -314,6 +323,11 @@ impl Fetch<'_> {
                 receiver.feed(reader.read()?)?;
                 continue;
             };
+            match &event {
+                ReceiverEvent::Literal(bytes) => reader.brought(bytes.len()),
+                ReceiverEvent::Message(message) => reader.brought_message(message),
+                _ => reader.brought_on(),
+            }
             match event {
                 ReceiverEvent::File(ndx, _, head) => self.begin(ndx, head)?,
                 ReceiverEvent::Literal(bytes) => self.write(bytes),

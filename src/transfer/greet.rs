@@ -40,8 +40,8 @@ struct SessionGreeting {
 
 impl SessionGreeting {
     fn new(link: Link, out: Outbox, server: bool) -> Self {
-        let Link { reader, writer, closer, remote } = link;
-        Self { reader: LinkReader::new(reader, remote), writer: LinkWriter::new(writer, out), closer, server }
+        let Link { reader, writer, closer, remote, patience } = link;
+        Self { reader: LinkReader::new(reader, remote, patience), writer: LinkWriter::new(writer, out), closer, server }
     }
 
     fn shake(mut self, mut handshake: Handshake, options: &Options) -> Result<Conversation, TransferError> {
@@ -75,7 +75,8 @@ impl SessionGreeting {
 
     fn agreed(mut self, agreed: Negotiated, handshake: Handshake) -> Result<Conversation, TransferError> {
         self.writer.flush()?;
-        let Self { reader, writer, closer, server } = self;
+        let Self { mut reader, writer, closer, server } = self;
+        reader.brought_on();
         let inbox = handshake.into_inbox();
         Ok(Conversation { agreed, server, inbox, reader, writer, closer, batch: None, replay: false })
     }

@@ -100,6 +100,7 @@ impl Child {
             writer: Box::new(ChildWriter { stdin, line: Half(line.clone()) }),
             closer: Closer::new(move || closing.close()),
             remote: remote.clone(),
+            patience: None,
         };
         Ok((link, ChildWatch { line, pidfd, stderr, remote }))
     }

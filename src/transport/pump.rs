@@ -6,15 +6,17 @@
 //! and its death be noticed while nothing runs. A session on which anything went wrong is thrown away.
 
 use super::ConnectError;
+use super::queued::queued;
 use super::ssh::dial::Dialled;
-use super::ssh::drive::{CallFailure, await_socket, drive, wants_out};
-use crate::link::{Closer, Ending, Link, Remote};
+use super::ssh::drive::{CEILING, CallFailure, await_socket, drive, wants_out};
+use crate::link::{Closer, Ending, Link, Remote, SignOfLife};
 use crate::pipe::{DEFAULT_CAPACITY, Front, PipeReader, PipeWriter, pipe};
 use libssh2_sys as sys;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use ssh2::{Channel, ErrorCode, Stream};
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,6 +54,12 @@ const AHEAD_PER_MICROSECOND: u32 = 600;
 /// How long nothing more is given before a far end is taken for one that tells more seldom.
 const AHEAD_PATIENCE: Duration = Duration::from_millis(100);
 
+/// Bytes that a far end has to take of what waits for it, in the time that a stall may take: fewer are a trickle.
+const TRICKLE: u64 = 1024;
+
+/// How often it is looked in that time whether the system still has bytes to send.
+const LOOKS: u32 = 8;
+
 /// Bytes read at once.
 const SCRATCH: usize = 256 * 1024;
 
@@ -64,6 +72,8 @@ pub(super) struct Limits {
     pub(super) start: Duration,
     /// To move a byte, while somebody waits for it.
     pub(super) stall: Duration,
+    /// What else a session has to bring, or to take, within that.
+    pub(super) alive: SignOfLife,
     /// To be idle, and have a command trusted to it unasked.
     pub(super) trusted_idle: Duration,
 }
@@ -74,6 +84,8 @@ pub(super) struct Pump {
     wake: Arc<WakeUp>,
     stop: Arc<AtomicBool>,
     start_limit: Duration,
+    /// Of the sessions on its links.
+    patience: Option<Duration>,
     round_trip: RoundTrip,
 }
 
@@ -160,7 +172,8 @@ impl Pump {
         thread::Builder::new().name("ssh-pump".to_owned()).spawn(body).map_err(|e| setup("start a thread", e))?;
         match reported.recv_timeout(limits.dial + limits.start) {
             Ok(outcome) => {
-                outcome.map(|()| Self { jobs: Some(jobs), wake, stop, start_limit: limits.start, round_trip })
+                let patience = (limits.alive == SignOfLife::Progress).then_some(limits.stall);
+                outcome.map(|()| Self { jobs: Some(jobs), wake, stop, start_limit: limits.start, patience, round_trip })
             }
             Err(RecvTimeoutError::Timeout) => {
                 Err(ConnectError::Timeout { host, limit: limits.dial, stage: "connection" })
@@ -202,7 +215,7 @@ impl Pump {
             }
         }
         let closer = Closer::new(move || closers.iter().for_each(crate::pipe::PipeCloser::close));
-        Ok(Link { reader: Box::new(reader), writer: Box::new(writer), closer, remote })
+        Ok(Link { reader: Box::new(reader), writer: Box::new(writer), closer, remote, patience: self.patience })
     }
 
     /// No shorter than the link's round trip.
@@ -373,8 +386,7 @@ impl Transfer<'_> {
     /// Moves bytes until the far end has closed its outputs.
     fn carry(&mut self, input: &mut PipeReader, output: &mut PipeWriter) -> io::Result<()> {
         let mut scratch = vec![0; SCRATCH];
-        let mut moved_at = Instant::now();
-        let mut blocked_since: Option<Instant> = None;
+        let mut waits = Waits::new(self.session.limits);
         let mut left_at: Option<Instant> = None;
         let mut discarded = 0;
         loop {
@@ -389,7 +401,7 @@ impl Transfer<'_> {
                 return Ok(());
             }
             let now = Instant::now();
-            blocked_since = if written.blocked { blocked_since.or(Some(now)) } else { None };
+            waits.pass(now, &written, &read);
             if read.reader_gone && written.ended {
                 let left = *left_at.get_or_insert(now);
                 discarded += read.bytes;
@@ -398,26 +410,14 @@ impl Transfer<'_> {
                 }
             }
             if written.progress || read.progress || heard.progress {
-                moved_at = now;
-                if written.progress {
-                    blocked_since = None;
-                }
                 continue;
             }
             // What was read may have been leave to write.
             if written.held && self.room() > 0 {
                 continue;
             }
-            let mut limit = self.session.limits.stall;
-            let waiting = [blocked_since, output.reader_waits_since()].into_iter().flatten().min();
-            if let Some(since) = waiting {
-                let stalled = now.saturating_duration_since(since.max(moved_at));
-                if stalled >= limit {
-                    return Err(io::Error::new(ErrorKind::TimedOut, format!("No byte moved for {limit:?}")));
-                }
-                limit -= stalled;
-            }
-            if let Some(since) = blocked_since.filter(|_| written.held && self.ahead.is_narrow()) {
+            let mut limit = waits.left(now, output.reader_waits_since(), &self.session.line.tcp)?;
+            if let Some(since) = waits.blocked_since.filter(|_| written.held && self.ahead.is_narrow()) {
                 let left = AHEAD_PATIENCE.saturating_sub(now.saturating_duration_since(since));
                 if left.is_zero() {
                     self.ahead.widen();
@@ -457,7 +457,7 @@ impl Transfer<'_> {
                 }
                 Ok(n) => {
                     input.consume(n);
-                    moved.progress = true;
+                    moved.pass(n);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     moved.blocked = true;
@@ -492,8 +492,7 @@ impl Transfer<'_> {
         match self.channel.read(&mut scratch[..room]) {
             Ok(0) => {}
             Ok(n) => {
-                moved.progress = true;
-                moved.bytes = n as u64;
+                moved.pass(n);
                 match output.try_write(&scratch[..n]) {
                     Ok(taken) => debug_assert_eq!(taken, n, "only this thread fills the pipe"),
                     Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
@@ -512,7 +511,7 @@ impl Transfer<'_> {
         match self.stderr.read(scratch) {
             Ok(0) => {}
             Ok(n) => {
-                moved.progress = true;
+                moved.pass(n);
                 self.remote.push_stderr(&scratch[..n]);
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => moved.outbound = wants_out(&self.session.line.session),
@@ -593,6 +592,86 @@ struct PumpMoved {
     /// All was sent, the end of the stream too.
     ended: bool,
     reader_gone: bool,
+}
+
+impl PumpMoved {
+    fn pass(&mut self, bytes: usize) {
+        self.progress = true;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// Who waits on a link, and for how long nothing has moved for him. What the program over there says to people is no sign
+/// that it is at work.
+struct Waits {
+    limits: Limits,
+    /// When a byte moved last.
+    moved_at: Instant,
+    /// Since when bytes wait that cannot go on.
+    blocked_since: Option<Instant>,
+    /// Bytes that went on all the same.
+    trickled: u64,
+    /// What was still on its way when that was looked at last, and when.
+    queued: Option<(Instant, u64)>,
+    /// When it was seen last that it had become less.
+    drained_at: Option<Instant>,
+}
+
+impl Waits {
+    fn new(limits: Limits) -> Self {
+        Self { limits, moved_at: Instant::now(), blocked_since: None, trickled: 0, queued: None, drained_at: None }
+    }
+
+    /// So much moved now.
+    fn pass(&mut self, now: Instant, written: &PumpMoved, read: &PumpMoved) {
+        self.trickled += written.bytes;
+        let wrote = written.progress && (!written.blocked || self.trickled >= TRICKLE);
+        if wrote || !written.blocked {
+            (self.blocked_since, self.trickled) = (None, 0);
+        }
+        if written.blocked {
+            self.blocked_since.get_or_insert(now);
+        }
+        if wrote || read.progress {
+            self.moved_at = now;
+        }
+    }
+
+    /// How long may still be waited before it is asked again, where a reader waits since then, if one does.
+    fn left(&mut self, now: Instant, reader_since: Option<Instant>, tcp: &TcpStream) -> io::Result<Duration> {
+        let limit = self.limits.stall;
+        let blocked_since = match self.limits.alive {
+            SignOfLife::AnyByte => self.blocked_since.map(|since| since.max(self.moved_at)),
+            // Whatever comes meanwhile: nobody takes it.
+            SignOfLife::Progress => self.blocked_since,
+        };
+        let reader_since = reader_since.map(|since| since.max(self.moved_at));
+        let Some(since) = [blocked_since, reader_since].into_iter().flatten().min() else { return Ok(limit) };
+        let every = limit / LOOKS;
+        if now.saturating_duration_since(since) >= every {
+            self.look_at_queue(now, every, tcp);
+        }
+        let since = self.drained_at.map_or(since, |at| at.max(since));
+        let left = limit.saturating_sub(now.saturating_duration_since(since));
+        match left.is_zero() {
+            true => Err(io::Error::new(ErrorKind::TimedOut, format!("Nothing moved for {limit:?}"))),
+            false => Ok(left.min(every)),
+        }
+    }
+
+    /// Looks whether what was written is still on its way, and gets on. What answers a keep-alive is less than a trickle.
+    fn look_at_queue(&mut self, now: Instant, every: Duration, tcp: &TcpStream) {
+        let before = match self.queued {
+            Some((at, _)) if now < at + every => return,
+            Some((at, bytes)) if now < at + 2 * every + CEILING => bytes,
+            _ => 0,
+        };
+        let left = queued(tcp).unwrap_or(0);
+        if before >= left + TRICKLE {
+            self.drained_at = Some(now);
+        }
+        self.queued = Some((now, left));
+    }
 }
 
 /// A channel, and how long it took.

@@ -14,7 +14,7 @@ mod tokens;
 
 use super::pump::{ExecError, Limits, Pump};
 use super::{COMMAND_START, CommandOutput, Connect, ConnectError, OnAnswer, collect, shell_command};
-use crate::link::Link;
+use crate::link::{Link, SignOfLife};
 use config::SshTarget;
 use sftp::{LostInSync, Sftp, SftpError};
 use std::ffi::OsString;
@@ -44,8 +44,10 @@ pub struct SshOptions {
     pub connect_timeout: Duration,
     /// Limit for the login.
     pub auth_timeout: Duration,
-    /// A link on which no byte moves for so long, while somebody waits, fails with `TimedOut`.
+    /// A link on which nothing moves for so long, while somebody waits, fails with `TimedOut`.
     pub stall_timeout: Duration,
+    /// What counts as moving.
+    pub alive: SignOfLife,
     /// A session that has been idle for longer is asked whether it still lives before a command is trusted to it.
     pub trusted_idle: Duration,
     /// The ciphers to offer, the best first; our own choice when empty.
@@ -114,6 +116,7 @@ impl SshOptions {
             connect_timeout: Duration::from_secs(15),
             auth_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(60),
+            alive: SignOfLife::Progress,
             trusted_idle: Duration::from_secs(5),
             ciphers: Vec::new(),
             rsync_path: vec![OsString::from("rsync")],
@@ -208,6 +211,7 @@ impl Ssh {
             dial: target.connect_timeout + target.auth_timeout,
             start: target.connect_timeout,
             stall: target.stall_timeout,
+            alive: target.alive,
             trusted_idle: target.trusted_idle,
         };
         let answered = self.answered.clone();

@@ -33,6 +33,7 @@ pub(crate) fn stdio(stall_limit: Duration) -> Link {
             }
         }),
         remote,
+        patience: None,
     }
 }
 

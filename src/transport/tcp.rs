@@ -186,6 +186,7 @@ pub(crate) fn link(stream: TcpStream, stall_limit: Option<Duration>) -> io::Resu
         writer: Box::new(TcpWriter { stream: writing, line: Half(line.clone()) }),
         closer: Closer::new(move || closing.close()),
         remote,
+        patience: None,
     })
 }
 

@@ -109,7 +109,7 @@ fn faulty_pair(fault: Option<Fault>) -> (Link, Link, [Arc<AtomicUsize>; 2]) {
         let fault = fault.filter(|fault| fault.to_server == at_server).map(|fault| (fault.at, fault.action));
         let passed = Arc::clone(&passed[usize::from(at_server)]);
         let reader = Faulty { inner: Some(reader), passed, fault, closer: closer.clone() };
-        Link { reader: Box::new(reader), writer: Box::new(writer), closer: closer.clone(), remote }
+        Link { reader: Box::new(reader), writer: Box::new(writer), closer: closer.clone(), remote, patience: None }
     };
     (link(client_reader, client_writer, false), link(server_reader, server_writer, true), passed)
 }
@@ -345,7 +345,8 @@ fn process(args: &ServerArgs) -> Process {
     let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
     let remote = Remote::new();
     remote.end(Ending::Lost("the test is over".into()));
-    let link = Link { reader: Box::new(reader), writer: Box::new(writer), closer: Closer::new(|| {}), remote };
+    let link =
+        Link { reader: Box::new(reader), writer: Box::new(writer), closer: Closer::new(|| {}), remote, patience: None };
     Process { child: Arc::new(Mutex::new(child)), link }
 }
 
@@ -436,13 +437,13 @@ fn a_large_file_costs_little_memory() {
             vec![if push { dst.as_os_str().as_bytes().to_vec() } else { [src.as_os_str().as_bytes(), b"/"].concat() }];
         let server = process(&ServerArgs { sender: !push, options: options.clone(), paths, ..ServerArgs::default() });
         let peak_kib = Arc::new(AtomicUsize::new(0));
-        let Link { reader, writer, closer, remote } = server.link;
+        let Link { reader, writer, closer, remote, patience } = server.link;
         let pid = server.child.lock().unwrap().id();
         let reader = Box::new(Gauge { inner: reader, pid, reads: 0, peak_kib: Arc::clone(&peak_kib) });
         let (tell, told) = mpsc::channel();
         let (src, dst) = (src.clone(), dst.clone());
         let far = dst.clone();
-        thread::spawn(move || tell.send(client(Link { reader, writer, closer, remote }, push, &src, &far)));
+        thread::spawn(move || tell.send(client(Link { reader, writer, closer, remote, patience }, push, &src, &far)));
         assert!(told.recv_timeout(WATCHDOG).expect("the session ends").unwrap());
         assert!(server.child.lock().unwrap().wait().unwrap().success());
         let peak = peak_kib.load(Ordering::Relaxed);

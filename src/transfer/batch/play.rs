@@ -2,6 +2,7 @@
 
 use super::{BatchFile, open_error};
 use crate::disk::beneath::open_operand_file;
+use crate::exit;
 use crate::link::{Closer, Ending, Remote};
 use crate::transfer::TransferError;
 use crate::transfer::conversation::{Conversation, LinkReader, LinkWriter};
@@ -36,6 +37,16 @@ pub(crate) enum PlaybackError {
     Options(#[from] BatchMismatch),
 }
 
+impl PlaybackError {
+    /// The exit code that rsync gives for it.
+    pub(crate) fn exit_code(&self) -> i32 {
+        match self {
+            Self::File(error) => error.exit_code(),
+            Self::Options(_) => exit::SYNTAX,
+        }
+    }
+}
+
 /// Opens a batch file (`-` for standard input) as a session with a sender that never listens, and makes the options follow it.
 ///
 /// # Errors
@@ -55,7 +66,7 @@ pub(crate) fn play(path: &Path, options: &mut Options, newest: u8) -> Result<Pla
     let remote = Remote::new();
     // There is no far end whose own end could be waited for.
     remote.end(Ending::Exited(0));
-    let mut source = LinkReader::new(Box::new(Stoppable { source, closed }), remote);
+    let mut source = LinkReader::new(Box::new(Stoppable { source, closed }), remote, None);
     let mut inbox = Inbox::bare();
     let head = loop {
         let mut reader = inbox.reader();

@@ -86,6 +86,7 @@ fn converse(
             }
             // The ends of the redo phase, of delayed updates and of late deletions.
             Some(ReceiverEvent::PhaseDone(1)) => {
+                reader.brought_on();
                 for _ in 0..agreed.phases() - 1 + u8::from(agreed.version >= 31) {
                     speaker.done(&mut writer.out);
                 }

@@ -146,7 +146,12 @@ impl<S: Source> Reply<'_, S> {
     fn wait(&mut self, sums: &mut SumTable, tokens: &mut Tokens<'_, '_>) -> Result<(), TransferError> {
         tokens.flush()?;
         tokens.reply.feed(self.reader.read()?)?;
-        self.take_in(sums, tokens)
+        let before = sums.remaining();
+        self.take_in(sums, tokens)?;
+        if sums.remaining() < before {
+            self.reader.brought_on();
+        }
+        Ok(())
     }
 
     /// Takes the sums that are here, and hears what is said between them.

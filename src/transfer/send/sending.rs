@@ -123,7 +123,13 @@ impl<S: Source> Sending<'_, '_, S> {
             let SenderSide { conversation, sender, .. } = &mut *self.side;
             let event = if self.outstanding.is_full() { None } else { sender.poll(&mut conversation.writer.out)? };
             match event {
-                Some(event) => self.hear(event)?,
+                Some(event) => {
+                    match &event {
+                        SenderEvent::Message(message) => conversation.reader.brought_message(message),
+                        _ => conversation.reader.brought_on(),
+                    }
+                    self.hear(event)?;
+                }
                 None if self.outstanding.is_empty() => sender.feed(conversation.exchange()?)?,
                 None => self.go_on()?,
             }

@@ -42,7 +42,8 @@ fn a_missing_program_is_named() {
 
 #[test]
 fn closing_fails_both_halves_and_ends_a_stubborn_program() {
-    let Link { mut reader, mut writer, closer, remote } = sh("trap '' TERM; echo ready; while :; do sleep 0.1; done");
+    let Link { mut reader, mut writer, closer, remote, .. } =
+        sh("trap '' TERM; echo ready; while :; do sleep 0.1; done");
     let mut line = [0; 6];
     reader.read_exact(&mut line).unwrap();
     let reading = thread::spawn(move || reader.read(&mut [0; 16]).unwrap_err().kind());
@@ -55,7 +56,7 @@ fn closing_fails_both_halves_and_ends_a_stubborn_program() {
 #[test]
 fn a_silent_program_stalls_reads_and_writes() {
     let mut child = Child::local(words(&["sleep", "1000"])).stall_limit(Some(Duration::from_millis(200)));
-    let Link { mut reader, mut writer, closer, remote } = child.open(&[]).unwrap();
+    let Link { mut reader, mut writer, closer, remote, .. } = child.open(&[]).unwrap();
     assert_eq!(reader.read(&mut [0; 16]).unwrap_err().kind(), ErrorKind::TimedOut);
     assert_eq!(writer.write_all(&[0; 1 << 20]).unwrap_err().kind(), ErrorKind::TimedOut);
     closer.close();

@@ -3,6 +3,7 @@
 use super::settings::{SettingsOwner, SettingsReader, SshSettings, Value, is_like};
 use super::tokens::{LocalNames, PercentTokens};
 use super::{Remedies, SshOptions};
+use crate::link::SignOfLife;
 use crate::transport::ConnectError;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -47,6 +48,7 @@ pub(super) struct SshTarget {
     pub(super) connect_timeout: Duration,
     pub(super) auth_timeout: Duration,
     pub(super) stall_timeout: Duration,
+    pub(super) alive: SignOfLife,
     pub(super) trusted_idle: Duration,
     pub(super) remedies: Remedies,
 }
@@ -172,6 +174,7 @@ pub(super) fn resolve(options: &SshOptions, local: &LocalNames) -> Result<SshTar
         connect_timeout: options.connect_timeout,
         auth_timeout: options.auth_timeout,
         stall_timeout: options.stall_timeout,
+        alive: options.alive,
         trusted_idle: options.trusted_idle,
         remedies: options.remedies,
         hostname,

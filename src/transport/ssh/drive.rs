@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// No wait is longer than this: what libssh2 says it waits for may be wrong.
-const CEILING: Duration = Duration::from_secs(1);
+pub(in crate::transport) const CEILING: Duration = Duration::from_secs(1);
 
 /// Why a libssh2 call came to nothing.
 #[derive(Debug)]

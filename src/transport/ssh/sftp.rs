@@ -5,6 +5,7 @@ use super::drive::{CallFailure, drive};
 use crate::link::Closer;
 use libssh2_sys as sys;
 use ssh2::{ErrorCode, File, FileStat, OpenFlags, OpenType};
+use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::Shutdown;
 use std::ops::{Range, RangeInclusive};
@@ -80,6 +81,12 @@ pub struct SftpStat {
 /// a row share the count.
 pub(super) type LostInSync = Arc<AtomicU32>;
 
+/// Bytes that any link is given at once. libssh2 hears no answer before all are sent, so that a slow one would seem to stall.
+const TRUSTED: usize = 256 << 10;
+
+/// What a link carries in this part of a stall is no burden for it.
+const GOOD_TIME: u32 = 16;
+
 /// After so many it is not asked any more: a server that ends the connection at what it does not know would never take a
 /// file.
 const LOST_IN_SYNC_MOST: u32 = 2;
@@ -100,6 +107,8 @@ pub struct Sftp {
     refused: Vec<String>,
     /// Bytes that are under way at most.
     ahead: usize,
+    /// As many as the link has shown that it carries in good time.
+    trusted: Cell<usize>,
     buffer: Vec<u8>,
 }
 
@@ -126,6 +135,7 @@ impl Sftp {
             line,
             stall_limit,
             ahead,
+            trusted: Cell::new(TRUSTED),
             syncs: None,
             lost_in_sync,
             keeps_its_own: false,
@@ -438,8 +448,9 @@ impl Sftp {
                 buffer.copy_within(start..end, 0);
                 (start, end) = (0, end - start);
             }
-            while !ended && end - start < self.ahead {
-                match next(&mut buffer[end..start + self.ahead]) {
+            let ahead = self.ahead.min(self.trusted.get());
+            while !ended && end - start < ahead {
+                match next(&mut buffer[end..start + ahead]) {
                     Ok(0) => ended = true,
                     Ok(n) => end += n,
                     Err(error) => return Ok(Err(error)),
@@ -448,12 +459,16 @@ impl Sftp {
             if start == end {
                 return Ok(Ok(total));
             }
+            let began = Instant::now();
             // It must be shown again; what stands behind it follows at once.
             match self.drive_io(|| file.write(&buffer[start..end]))? {
                 0 => return Err(SftpError::Failed("it takes no more bytes".to_owned())),
                 n => {
                     start += n;
                     total += n as u64;
+                    if began.elapsed() < self.stall_limit / GOOD_TIME {
+                        self.trusted.set((ahead * 2).max(self.trusted.get()).min(self.ahead));
+                    }
                 }
             }
         }
