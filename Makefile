@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks night beside-socs monitor-load beside-monitor fuzz miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks night beside-socs monitor-load beside-monitor fuzz deny sbom reproducible miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -105,6 +105,20 @@ miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes t
 
 avx512: ## The protocol's tests in an emulated processor with AVX-512, for machines that have none
 	scripts/emulated-avx512
+
+deny: ## Licences, sources and doubles of what is built in, by deny.toml; weaknesses too where RustSec's database can be had
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny --locked check bans licenses sources
+	if cargo deny --locked fetch db; then cargo deny --locked check --disable-fetch advisories; else echo "Weaknesses were not asked for: no database"; fi
+
+sbom: ## What the program is built of, for those who compare it with known weaknesses: target/sbom.cdx.json
+	cargo cyclonedx --version >/dev/null 2>&1 || cargo install --locked cargo-cyclonedx
+	mkdir -p target
+	scripts/sbom target/sbom.cdx.json
+
+reproducible: ## Two builds of what is committed, in two folders: the same bytes
+	scripts/install-missing
+	scripts/reproducible
 
 lint: ## Format, lints, documentation, what the house is like
 	cargo fmt --all --check

@@ -18,6 +18,7 @@ fn main() {
     println!("cargo::rerun-if-changed=Cargo.lock");
     println!("cargo::rerun-if-env-changed=ARCHIVER_LIBSSH2_AS_SHIPPED");
     println!("cargo::rustc-check-cfg=cfg(whole_packets)");
+    println!("cargo::rustc-env=LIBSSH2_VERSION={}", libssh2_version().unwrap_or_else(|| "unknown".into()));
     if env::var_os("ARCHIVER_LIBSSH2_AS_SHIPPED").is_some() {
         return;
     }
@@ -35,6 +36,14 @@ fn main() {
             "cargo::warning=SSH runs at about half speed, and a malformed packet ends the process, libssh2 being used as shipped: {why}"
         ),
     }
+}
+
+/// What the library calls itself.
+fn libssh2_version() -> Option<String> {
+    let header = PathBuf::from(env::var_os("DEP_SSH2_ROOT")?).join("include/libssh2.h");
+    let text = fs::read_to_string(header).ok()?;
+    let said = text.lines().find_map(|line| line.strip_prefix("#define LIBSSH2_VERSION "))?;
+    Some(said.trim().trim_matches('"').to_owned())
 }
 
 /// Compiles the edited functions; the objects to link.

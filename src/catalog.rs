@@ -10,6 +10,7 @@ pub(crate) mod files;
 mod fleet;
 pub(crate) mod mysql;
 mod names;
+pub(crate) mod nodes;
 mod note;
 mod open;
 mod options;
@@ -19,8 +20,9 @@ mod survey;
 pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
 pub use fleet::{Claimed, Hold};
 pub use names::strangers;
+pub use nodes::{Spread, StorageNode};
 pub use note::{Keeping, NOTES, Note};
-pub use open::{AnyCatalog, init_db, inspect, make_fleet, make_indexes, open, reach};
+pub use open::{AnyCatalog, init_db, inspect, make_fleet, make_indexes, make_node_tables, open, reach};
 pub use options::{Created, Options};
 pub use survey::Survey;
 
@@ -164,7 +166,18 @@ pub enum Outcome {
     Failed {
         /// In words, for the log.
         why: String,
+        /// Where the trouble is.
+        side: FailedSide,
     },
+}
+
+/// Where the trouble of a file is. Of several storage nodes each has its own, and all have the same source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedSide {
+    /// The file here, or its row.
+    Source,
+    /// The storage node, which does not take it.
+    Destination,
 }
 
 /// A row with its outcome. `attempts` is the count that was read with the row: a failure is written only over that very

@@ -17,7 +17,9 @@ mod run;
 mod server;
 mod site;
 mod table;
+mod version;
 
+use crate::disk::dumps::leave_no_core;
 use crate::ocs::site::{AgentClass, Resolved, WantedAgent, absent_default, is_named, resolve, system_host_name};
 use flags::Command as Verb;
 use flags::config::ConfigVerb;
@@ -48,6 +50,8 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     if let Some(code) = as_rsync(&mut args) {
         return code;
     }
+    // Most verbs hold a password or a key.
+    leave_no_core();
     let typed = name_verb(&mut args);
     let agent = match as_agent(&mut args, typed) {
         Ok(agent) => agent,
@@ -126,6 +130,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         Some(Verb::Rdiff(words)) => crate::rdiff::main(&words),
         Some(Verb::Bench(args)) => bench::bench(args)?,
         Some(Verb::Authorize(args)) => authorize::authorize(&args)?,
+        Some(Verb::Version(args)) => version::version(&args),
         Some(Verb::Generate(args)) => generate::generate(&args)?,
         Some(Verb::Confined(args)) => return Ok(authorize::confined(&args)),
         Some(

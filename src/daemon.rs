@@ -17,7 +17,6 @@ mod slots;
 mod talk;
 
 pub(crate) use config::ConfigError;
-pub(crate) use listen::ListenError;
 
 use crate::exit;
 use crate::report::complain;

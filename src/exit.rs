@@ -1,14 +1,7 @@
-//! Exit codes: the one place that makes rsync's numbers of what happened, and what rsync calls them.
+//! Exit codes: rsync's numbers, and what rsync calls them. Which of them an error is worth, the error says (`exit_code`).
 
-use crate::daemon::ListenError;
 use crate::link::Ending;
-use crate::rsync::daemon::DaemonError;
-use crate::transfer::TransferError;
-use crate::transfer::batch::PlaybackError;
-use crate::transport::ConnectError;
-use protocol::PeerError;
 use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, IO_VANISHED};
-use std::io;
 
 /// A command line, or a module's rules, that cannot be followed.
 pub(crate) const SYNTAX: i32 = 1;
@@ -19,9 +12,9 @@ pub(crate) const SELECTION: i32 = 3;
 /// What is not done here.
 pub(crate) const UNSUPPORTED: i32 = 4;
 /// There is no session with the far end's program.
-const START: i32 = 5;
+pub(crate) const START: i32 = 5;
 /// There is no way to the far end.
-const SOCKET: i32 = 10;
+pub(crate) const SOCKET: i32 = 10;
 /// A file that is no part of a transfer cannot be read or written.
 pub(crate) const FILE: i32 = 11;
 /// The stream between the two ends broke.
@@ -31,7 +24,7 @@ pub(crate) const DIAGNOSTICS: i32 = 13;
 /// A program of this machine cannot be run or talked to.
 pub(crate) const IPC: i32 = 14;
 /// A thread of ours, which stands for one of rsync's processes, crashed.
-const CRASHED: i32 = 15;
+pub(crate) const CRASHED: i32 = 15;
 /// More would have to be held than memory is meant for.
 pub(crate) const MEMORY: i32 = 22;
 /// Partial: some files or attributes were not transferred.
@@ -49,7 +42,7 @@ pub(crate) const SIGNAL: i32 = 20;
 /// Too long without a byte, or longer than allowed.
 pub(crate) const TIMEOUT: i32 = 30;
 /// A daemon did not answer in time.
-const CONNECT_TIMEOUT: i32 = 35;
+pub(crate) const CONNECT_TIMEOUT: i32 = 35;
 
 /// The last line of a run that did not end well.
 pub(crate) fn line(code: i32, who: &str) -> String {
@@ -98,75 +91,6 @@ pub(crate) fn of_trouble(bits: i32) -> i32 {
         bits if bits & IO_VANISHED != 0 => VANISHED,
         bits if bits & IO_DELETE_LIMIT != 0 => DELETE_LIMIT,
         _ => 0,
-    }
-}
-
-/// The exit code of an error that ended a session.
-pub(crate) fn of(error: &TransferError) -> i32 {
-    match error {
-        TransferError::Peer(PeerError::Exit(code)) => *code,
-        TransferError::Peer(
-            PeerError::NoCommonChecksum { .. }
-            | PeerError::NoCommonCompression { .. }
-            | PeerError::NotOffered(_)
-            | PeerError::UnsafeName { .. },
-        ) => UNSUPPORTED,
-        TransferError::Peer(PeerError::Frame { .. } | PeerError::Closed) => STREAM,
-        TransferError::Peer(_) | TransferError::Garbled(_) => PROTOCOL,
-        TransferError::Local { .. } | TransferError::Batch(_) => FILE,
-        TransferError::Usage(_) | TransferError::Rules(_) => SYNTAX,
-        TransferError::Selection(_) => SELECTION,
-        TransferError::Refused(_) => UNSUPPORTED,
-        TransferError::Bug(_) => CRASHED,
-        TransferError::Stalled(_) => TIMEOUT,
-        // How it was killed explains nothing that the break does not.
-        TransferError::Remote { ending: Some(Ending::Exited(status)), .. } => STREAM.max(*status),
-        TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) | TransferError::Echo => STREAM,
-    }
-}
-
-/// The exit code of a batch file that cannot be played back.
-pub(crate) fn of_playback(error: &PlaybackError) -> i32 {
-    match error {
-        PlaybackError::File(error) => of(error),
-        PlaybackError::Options(_) => SYNTAX,
-    }
-}
-
-/// The exit code of a far end that was never reached by our own SSH.
-pub(crate) fn of_connect(error: &ConnectError) -> i32 {
-    match error {
-        ConnectError::Setup(_) => SYNTAX,
-        ConnectError::Timeout { .. } => TIMEOUT,
-        ConnectError::Unreachable { .. } | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => SOCKET,
-        ConnectError::HostKey { .. } | ConnectError::Auth { .. } => START,
-    }
-}
-
-impl DaemonError {
-    /// The exit code that rsync gives for it.
-    pub fn exit_code(&self) -> i32 {
-        match self {
-            Self::Refused(_) => START,
-            Self::Connect(ConnectError::Timeout { .. }) => CONNECT_TIMEOUT,
-            Self::Connect(ConnectError::Setup(_)) | Self::Usage(_) => SYNTAX,
-            Self::Connect(_) => SOCKET,
-            Self::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => PROTOCOL,
-            Self::Link(error) if error.kind() == io::ErrorKind::TimedOut => TIMEOUT,
-            // It hung up before there was a session.
-            Self::Peer(_) | Self::Link(_) => START,
-        }
-    }
-}
-
-impl ListenError {
-    /// The exit code that rsync gives for it.
-    pub(crate) fn exit_code(&self) -> i32 {
-        match self {
-            Self::Config(_) | Self::Usage(_) => SYNTAX,
-            Self::Bind { .. } => SOCKET,
-            Self::System { .. } | Self::Background(_) => FILE,
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! A far end in this very process: local copies take the same road as remote ones, two ends joined in memory.
 
-use crate::exit;
 use crate::link::{Ending, Link};
 use crate::pipe;
 use crate::transfer::serve::serve;
@@ -55,7 +54,7 @@ impl Connect for Local {
                 Ok(served) => served.exit_code(),
                 Err(error) => {
                     remote.push_stderr(error.to_string().as_bytes());
-                    exit::of(&error)
+                    error.exit_code()
                 }
             };
             remote.end(Ending::Exited(ending));

@@ -3,7 +3,7 @@
 pub(crate) mod systemd;
 
 use crate::archiver::stop::Stop;
-use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Sources, Upkeep};
+use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Filler, Sources, Upkeep};
 use crate::backoff::Backoff;
 use crate::batches::BatchTerms;
 use crate::catalog::{self, AnyCatalog, CatalogError, Database};
@@ -51,6 +51,15 @@ impl Service {
             Some(options) => Box::new(Ssh::new(options.clone())?),
             None => Box::new(Local::default()),
         })
+    }
+
+    /// Whether copies go to the same folder, as far as that can be told from here.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        let of = |service: &Self| {
+            let host = service.ssh.as_ref().map(|ssh| (ssh.host.clone(), ssh.port));
+            (host, service.data_dir.trim_end_matches('/').to_owned())
+        };
+        of(self) == of(other)
     }
 
     /// Where the copies go, or the files come from, for people.
@@ -116,6 +125,8 @@ pub(crate) struct ServiceRun {
     pub(crate) manifest: Option<PathBuf>,
     /// What is done beside the copying.
     pub(crate) upkeep: Upkeep,
+    /// Fetches from other storage nodes what this one lacks.
+    pub(crate) filler: Option<Filler>,
     /// The batches that are copied, in the place of a table's rows.
     pub(crate) batches: Option<BatchTerms>,
     /// Who asks and tells it, speaks through this.

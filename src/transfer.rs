@@ -14,6 +14,7 @@ mod generate;
 pub(crate) mod glob;
 pub(crate) mod greet;
 pub mod guard;
+pub(crate) mod held;
 pub mod help;
 pub(crate) mod ids;
 mod news;
@@ -40,6 +41,7 @@ pub use send::{Asked, Listing, Names, Source, Summary, send};
 pub use sent::Sent;
 
 use crate::disk::reason;
+use crate::exit;
 use crate::link::{Ending, Remote};
 use protocol::PeerError;
 use protocol::token::PackError;
@@ -135,6 +137,30 @@ impl fmt::Display for Refusal {
 }
 
 impl TransferError {
+    /// The exit code that rsync gives for it.
+    pub(crate) fn exit_code(&self) -> i32 {
+        match self {
+            Self::Peer(PeerError::Exit(code)) => *code,
+            Self::Peer(
+                PeerError::NoCommonChecksum { .. }
+                | PeerError::NoCommonCompression { .. }
+                | PeerError::NotOffered(_)
+                | PeerError::UnsafeName { .. },
+            ) => exit::UNSUPPORTED,
+            Self::Peer(PeerError::Frame { .. } | PeerError::Closed) => exit::STREAM,
+            Self::Peer(_) | Self::Garbled(_) => exit::PROTOCOL,
+            Self::Local { .. } | Self::Batch(_) => exit::FILE,
+            Self::Usage(_) | Self::Rules(_) => exit::SYNTAX,
+            Self::Selection(_) => exit::SELECTION,
+            Self::Refused(_) => exit::UNSUPPORTED,
+            Self::Bug(_) => exit::CRASHED,
+            Self::Stalled(_) => exit::TIMEOUT,
+            // How it was killed explains nothing that the break does not.
+            Self::Remote { ending: Some(Ending::Exited(status)), .. } => exit::STREAM.max(*status),
+            Self::Link(_) | Self::Remote { .. } | Self::Pack(_) | Self::Echo => exit::STREAM,
+        }
+    }
+
     /// Whether the name of who speaks stands before its words.
     pub(crate) fn is_signed(&self) -> bool {
         match self {

@@ -51,6 +51,8 @@ mod killed;
 mod load;
 #[path = "archiver/monitor.rs"]
 mod monitor;
+#[path = "archiver/nodes.rs"]
+mod nodes;
 #[path = "archiver/origins.rs"]
 mod origins;
 #[path = "archiver/outages.rs"]

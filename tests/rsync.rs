@@ -32,6 +32,7 @@ mod support {
     pub mod cutter;
     pub mod daemon;
     pub mod engine;
+    pub mod held;
     pub mod noise;
     pub mod processes;
     pub mod script;

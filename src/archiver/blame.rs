@@ -4,6 +4,7 @@ use super::Direction;
 use super::far_end::FarFolders;
 use super::flight::Job;
 use super::origins::{Look, Origins};
+use crate::catalog::FailedSide;
 use crate::status::Failure;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -13,6 +14,14 @@ pub(super) struct FileFailure {
     pub(super) job: Job,
     pub(super) kind: Failure,
     pub(super) why: String,
+}
+
+/// Where the trouble of a kind of failure is, for rows with several storage nodes.
+pub(super) fn side_of(kind: Failure) -> FailedSide {
+    match kind {
+        Failure::Missing | Failure::Unreadable | Failure::Changed | Failure::Row => FailedSide::Source,
+        Failure::Refused => FailedSide::Destination,
+    }
 }
 
 /// The files of one session.

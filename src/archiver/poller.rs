@@ -5,6 +5,7 @@
 //! for rows that were put back by hand or committed late.
 
 use super::asking::Asking;
+use super::blame::side_of;
 use super::control::Control;
 use super::course::Course;
 use super::flight::{Admission, Flight, Job};
@@ -567,7 +568,7 @@ impl<C: Catalog> Poller<C> {
         let settled: Vec<_> = failed
             .iter()
             .map(|row| {
-                let outcome = Outcome::Failed { why: row.why.clone() };
+                let outcome = Outcome::Failed { why: row.why.clone(), side: side_of(row.kind) };
                 Settled { id: row.id, attempts: row.attempts, outcome, hold: row.hold }
             })
             .collect();

@@ -169,7 +169,7 @@ impl<C: Catalog> Recorder<C> {
                         "Copied and proven"
                     );
                 }
-                Outcome::Failed { why } => {
+                Outcome::Failed { why, .. } => {
                     self.rules.tell(&self.progress, settled, &source, why);
                 }
             }

@@ -1,5 +1,6 @@
 //! Rows as people ask for them: what stands in the table of a file, what is changed at their word, what they register.
 
+use super::nodes::{LackingCopy, NodeStand};
 use super::{AnyCatalog, CatalogError, Md5, Pending, RecordId, Retry};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -140,6 +141,8 @@ pub(crate) enum RowChange {
     Accept(Md5),
     /// The copy is to be made or proven again, from this source where the row does not say it.
     Recopy(Option<PathBuf>),
+    /// This storage node owes its copy, whatever it has proven.
+    Owe(String),
 }
 
 /// A file to be registered.
@@ -230,6 +233,46 @@ impl AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.change(changes).await,
             Self::Sqlite(catalog) => catalog.change(changes).await,
+        }
+    }
+
+    /// The storage nodes that the copies of these rows go to; none where there is one far end.
+    pub(crate) async fn storage_nodes(&self) -> Result<Vec<String>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.storage_nodes().await,
+            Self::Sqlite(catalog) => catalog.storage_nodes().await,
+        }
+    }
+
+    /// How each storage node stands to a row.
+    pub(crate) async fn stands(&self, id: RecordId) -> Result<Vec<NodeStand>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.stands(id).await,
+            Self::Sqlite(catalog) => catalog.stands(id).await,
+        }
+    }
+
+    /// Rows of which the storage node that is worked for owes copies whose files are here no more, at most so many.
+    pub(crate) async fn lacking(&self, limit: usize) -> Result<Vec<LackingCopy>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.lacking(limit).await,
+            Self::Sqlite(catalog) => catalog.lacking(limit).await,
+        }
+    }
+
+    /// Says where the file of such a row is now.
+    pub(crate) async fn lend(&self, id: RecordId, path: &str) -> Result<(), CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.lend(id, path).await,
+            Self::Sqlite(catalog) => catalog.lend(id, path).await,
+        }
+    }
+
+    /// Which of these rows that node still owes.
+    pub(crate) async fn still_owed(&self, ids: Vec<RecordId>) -> Result<Vec<bool>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.still_owed(ids).await,
+            Self::Sqlite(catalog) => catalog.still_owed(ids).await,
         }
     }
 

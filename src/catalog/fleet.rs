@@ -20,8 +20,19 @@ use std::time::Duration;
 pub(super) const FLEET_TABLES: [&str; 5] =
     ["fleet_setting", "fleet_mover", "fleet_target", "fleet_lane", "fleet_proof"];
 
-/// The only age of these tables.
+/// The ages of these tables: the first one, and the one with storage nodes beside them. Older movers know nothing of these
+/// and must not work beside those that do.
 const SCHEMA: &str = "1";
+pub(super) const SCHEMA_OF_NODES: &str = "2";
+
+/// What is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FleetExtent {
+    /// What several movers need.
+    Movers,
+    /// The tables for several storage nodes, too.
+    Nodes,
+}
 
 /// What `fleet_setting` says at first.
 pub(super) const FLEET_SETTINGS: [(&str, &str); 4] =
@@ -77,7 +88,7 @@ impl FleetRules {
             })
         };
         match settings.get("schema").map(String::as_str) {
-            Some(SCHEMA) | None => {}
+            Some(SCHEMA | SCHEMA_OF_NODES) | None => {}
             Some(schema) => {
                 return Err(format!(
                     "the tables of the fleet are of schema {schema}, which a later version made; install that"

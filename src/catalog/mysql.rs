@@ -9,7 +9,9 @@ mod earlier;
 mod files;
 mod fleet;
 mod indexes;
+mod nodes;
 mod note;
+mod owed;
 mod register;
 mod row;
 mod survey;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, Params, TxOpts, Value};
+use mysql_async::{Conn, Error, Params, Transaction, TxOpts, Value};
 use protocol::checksum::{Checksum, FileHasher};
 
 use self::claim::Claim;
@@ -28,10 +30,11 @@ use self::connections::Connections;
 use self::fleet::MySqlFleet;
 use self::indexes::{INDEX_COPIED, INDEX_FAILED};
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
-use super::fleet::{Fleet, FleetRules, NODE, boot_time};
+use super::fleet::{Fleet, FleetExtent, FleetRules, NODE, boot_time};
+use super::nodes::{NO_TABLES, StorageNode};
 use super::{
-    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, DatabaseServer, Hold, Keeping, Layout, Looked, Md5,
-    NOTES, Note, Options, Outcome, RecordId, Retry, Selection, Settled, TlsMode, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, DatabaseServer, FailedSide, Hold, Keeping, Layout,
+    Looked, Md5, NOTES, Note, Options, Outcome, RecordId, Retry, Selection, Settled, TlsMode, Totals,
 };
 
 /// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
@@ -59,12 +62,14 @@ pub struct MySqlCatalog {
     selection: Selection,
     id_step: i64,
     notes: note::Notes,
+    /// The storage node that is worked for, where there are several.
+    node: Option<StorageNode>,
 }
 
 impl MySqlCatalog {
     /// Connects and looks for the table. [`CatalogError::Setup`] when there is none, or it cannot serve.
     pub async fn open(server: &DatabaseServer, options: Options) -> Result<Self, CatalogError> {
-        let Options { selection, table, layout, create: _ } = options;
+        let Options { selection, table, layout, node, create: _ } = options;
         if selection.targets.is_empty() {
             return Err(CatalogError::Setup(
                 "No monitor is chosen; name at least one instance id with --target".to_owned(),
@@ -81,6 +86,9 @@ impl MySqlCatalog {
         let place = format!("Table {} of {database}", found.name);
         let layout = found.check(&place, layout)?;
         let rules = fleet_rules(&connections, &found.name).await?;
+        if node.is_some() && (rules.is_none() || !have_nodes(&connections).await?) {
+            return Err(CatalogError::Setup(format!("Database {database} {NO_TABLES}")));
+        }
         if rules.is_none() && nodes > 1 {
             tracing::warn!("{}", of_a_cluster(&database, nodes));
         }
@@ -92,7 +100,7 @@ impl MySqlCatalog {
             _ => connections,
         });
         let fleet = rules.map(|rules| {
-            let tables = MySqlFleet::new(connections.clone(), &found, &selection.targets, rules);
+            let tables = MySqlFleet::new(connections.clone(), (&found, node.clone()), &selection.targets, rules);
             (Fleet::new(tables, rules), rules.lanes)
         });
         let (fleet, lanes) = fleet.unzip();
@@ -107,6 +115,7 @@ impl MySqlCatalog {
             selection,
             id_step,
             notes: note::Notes::default(),
+            node,
         })
     }
 
@@ -120,15 +129,16 @@ impl MySqlCatalog {
         self.layout
     }
 
-    /// The columns that [`row::read`] expects, in its order; NULL for those that the table lacks.
-    fn columns(&self) -> String {
+    /// The columns that [`row::read`] expects, in its order, with the file's path and its failures; NULL for those that the table
+    /// lacks.
+    fn columns(&self, path: &str, attempts: &str) -> String {
         let optional = |name: &str| if self.table.has(name) { quote(name) } else { "NULL".to_owned() };
         let naming = match self.layout {
             Layout::Action => ["action", "pub_id", "action_timestamp", "plot"].map(optional).join(", "),
             Layout::Type => "`type`".to_owned(),
         };
         // UNIX_TIMESTAMP is the same in every session's time zone, the column's own text is not.
-        format!("id, path, UNIX_TIMESTAMP(`timestamp`), md5sum, failed_copy_attempts, {naming}")
+        format!("id, {path}, UNIX_TIMESTAMP(`timestamp`), md5sum, {attempts}, {naming}")
     }
 
     /// `instance_id IN (?, …)` for the targets.
@@ -153,6 +163,44 @@ impl MySqlCatalog {
         let values =
             [self.selection.max_attempts.into()].into_iter().chain(self.target_values()).chain(given).collect();
         (format!("copied=0 AND failed_copy_attempts >= ? AND {} {more}", self.targets()), values)
+    }
+
+    /// Forgets the failures at storage nodes of the rows that are meant; how many rows had been given up by some node alone.
+    async fn forget_troubles(&self, which: &Retry) -> Result<u64, CatalogError> {
+        if !self.run(async |conn| nodes::exist(conn).await).await? {
+            return Ok(0);
+        }
+        let (more, given): (String, Vec<Value>) = match which {
+            Retry::All => (String::new(), Vec::new()),
+            Retry::Ids(ids) => {
+                (format!("AND id IN ({})", vec!["?"; ids.len()].join(", ")), ids.iter().map(|id| id.0.into()).collect())
+            }
+            Retry::Pattern(pattern) => ("AND path LIKE ? ESCAPE '|'".to_owned(), vec![Retry::like(pattern).into()]),
+        };
+        let rows = format!(
+            "fleet_trouble AS t JOIN {} AS f ON f.id=t.row_id WHERE t.table_name=? AND {} {more}",
+            quote(&self.table.name),
+            self.targets()
+        );
+        let values: Vec<Value> =
+            std::iter::once(Value::from(&self.table.name)).chain(self.target_values()).chain(given).collect();
+        let most = self.selection.max_attempts;
+        let given_up = format!(
+            "SELECT COUNT(DISTINCT t.row_id) FROM {rows} AND f.failed_copy_attempts < {most} \
+             AND LEAST(t.of_source, f.failed_copy_attempts) + t.of_node >= {most}"
+        );
+        self.run(async |conn| {
+            let count: Option<mysql_async::Row> = conn.exec_first(given_up, Params::Positional(values.clone())).await?;
+            conn.exec_drop(format!("DELETE t FROM {rows}"), Params::Positional(values.clone())).await?;
+            // What was here no more may be here again.
+            let owed =
+                rows.replacen("fleet_trouble", "fleet_owed", 1).replacen(" WHERE ", " SET t.lacking=0 WHERE ", 1);
+            conn.exec_drop(format!("UPDATE {owed}"), Params::Positional(values)).await?;
+            let again = conn.affected_rows();
+            let count = count.and_then(|row| row::integer(row.as_ref(0)).ok().flatten());
+            Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0) + again)
+        })
+        .await
     }
 
     /// Locks are the server's, not the database's, and their names are short.
@@ -188,6 +236,30 @@ impl MySqlCatalog {
     /// `mover`: as whom, where several share the rows; `None` comes back where it is none any more.
     async fn write(&self, conn: &mut Conn, settled: &[&Settled], mover: Option<&str>) -> Result<Option<u64>, Error> {
         let table = quote(&self.table.name);
+        let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+        if let Some(mover) = mover
+            && !fleet::fence(&mut transaction, mover).await?
+        {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+        let (changed, due) = match (&self.node, mover) {
+            (Some(node), Some(mover)) => self.write_for(&mut transaction, settled, (node, mover)).await?,
+            _ => self.write_for_all(&mut transaction, settled, mover).await?,
+        };
+        self.notes.write(&mut transaction, &table, &due).await?;
+        transaction.commit().await?;
+        Ok(Some(changed))
+    }
+
+    /// Where the rows have one destination.
+    async fn write_for_all(
+        &self,
+        transaction: &mut Transaction<'_>,
+        settled: &[&Settled],
+        mover: Option<&str>,
+    ) -> Result<(u64, note::RowNotes), Error> {
+        let table = quote(&self.table.name);
         // `timestamp` is named because older servers declare it ON UPDATE current_timestamp(): unnamed, the file's time
         // would be lost.
         let copied = format!(
@@ -197,16 +269,9 @@ impl MySqlCatalog {
             "UPDATE {table} SET failed_copy_attempts=?, `timestamp`=`timestamp` \
              WHERE id=? AND copied=0 AND failed_copy_attempts=?"
         );
-        let mut transaction = conn.start_transaction(TxOpts::default()).await?;
-        if let Some(mover) = mover
-            && !fleet::fence(&mut transaction, mover).await?
-        {
-            transaction.rollback().await?;
-            return Ok(None);
-        }
         let mut changed = 0;
         let mut proofs: Vec<(&Settled, &str, &Md5)> = Vec::new();
-        let (mut noted, mut proven) = (Vec::new(), Vec::new());
+        let mut due = note::RowNotes::default();
         for row in settled {
             let failure = (row.attempts.saturating_add(1), row.id.0, row.attempts);
             let outcome = match &row.outcome {
@@ -221,7 +286,11 @@ impl MySqlCatalog {
                     tracing::warn!(row = row.id.0, table = %self.table.name, %error, "Path not accepted; counted as a failed attempt");
                     transaction.exec_drop(&failed, failure).await?;
                     if transaction.affected_rows() > 0 {
-                        noted.push((*row, format!("the table does not accept its new path: {}", error.message)));
+                        due.failed.push((
+                            row.id,
+                            failure.0,
+                            format!("the table does not accept its new path: {}", error.message),
+                        ));
                     }
                 }
                 outcome => {
@@ -233,8 +302,10 @@ impl MySqlCatalog {
                         _ => {}
                     }
                     match &row.outcome {
-                        Outcome::Failed { why } if transaction.affected_rows() > 0 => noted.push((*row, why.clone())),
-                        Outcome::Copied { .. } if row.attempts > 0 => proven.push(row.id),
+                        Outcome::Failed { why, .. } if transaction.affected_rows() > 0 => {
+                            due.failed.push((row.id, failure.0, why.clone()))
+                        }
+                        Outcome::Copied { .. } if row.attempts > 0 => due.proven.push(row.id),
                         _ => {}
                     }
                 }
@@ -242,15 +313,111 @@ impl MySqlCatalog {
             changed += transaction.affected_rows();
         }
         if let Some(mover) = mover {
-            self.prove(&mut transaction, mover, &proofs).await?;
+            self.prove(transaction, mover, &proofs).await?;
         }
-        self.notes.write(&mut transaction, &table, &noted, &proven).await?;
-        transaction.commit().await?;
-        Ok(Some(changed))
+        Ok((changed, due))
+    }
+
+    /// Where this is one of several storage nodes.
+    async fn write_for(
+        &self,
+        transaction: &mut Transaction<'_>,
+        settled: &[&Settled],
+        (node, mover): (&StorageNode, &str),
+    ) -> Result<(u64, note::RowNotes), Error> {
+        let rows = nodes::NodeRows { node, table: &self.table.name };
+        let (mut changed, mut due) = (0, note::RowNotes::default());
+        for row in settled {
+            let failed = match &row.outcome {
+                Outcome::Copied { path, md5 } => match rows.prove(transaction, mover, row, (path, md5)).await? {
+                    Ok(proven) => {
+                        changed += u64::from(proven);
+                        if row.attempts > 0 {
+                            due.proven.push(row.id);
+                        }
+                        continue;
+                    }
+                    Err(why) => {
+                        // A path that the column does not take must not hold up the rows beside it for ever.
+                        tracing::warn!(row = row.id.0, table = %self.table.name, error = why, "Path not accepted; counted as a failed attempt");
+                        (FailedSide::Source, format!("the table does not accept its new path: {why}"))
+                    }
+                },
+                Outcome::Failed { why, side } => (*side, why.clone()),
+            };
+            if let Some(counted) = rows.fail(transaction, row, (failed.0, &failed.1)).await? {
+                changed += 1;
+                if failed.0 == FailedSide::Source {
+                    due.failed.push((row.id, counted, failed.1));
+                }
+            }
+        }
+        Ok((changed, due))
     }
 }
 
 impl MySqlCatalog {
+    /// The question for rows that wait among those with these ids, with its values.
+    fn looking(&self, ours: &fleet::Ours<'_>, [after, last]: [i64; 2], limit: usize) -> (String, Vec<Value>) {
+        let (table, most) = (quote(&self.table.name), Value::from(self.selection.max_attempts));
+        let rows = self.node.as_ref().map(|node| nodes::NodeRows { node, table: &self.table.name });
+        let mut values = Vec::new();
+        let mut some = |path: &str, attempts: &str, of: &str, mosts: usize| {
+            values.extend(ours.column_values());
+            values.extend([after.into(), last.into()]);
+            values.extend(std::iter::repeat_n(most.clone(), mosts));
+            values.extend(ours.condition_values());
+            let (columns, more, condition) = (self.columns(path, attempts), ours.columns(path), ours.condition(path));
+            format!("SELECT {columns}{more} FROM {of} AND {condition}")
+        };
+        let waiting = format!("{table} WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ?");
+        let query = match rows {
+            None => some("path", "failed_copy_attempts", &waiting, 1),
+            Some(rows) => {
+                let (mine, lacking) = (rows.attempts(), rows.attempts_owed());
+                let waiting = format!("{waiting} AND {mine} < ? AND {}", rows.is_due());
+                let owed = format!(
+                    "{} AND o.source IS NOT NULL AND o.lacking=0 AND o.row_id > ? AND o.row_id <= ? AND {lacking} < ?",
+                    rows.owed()
+                );
+                format!("{} UNION ALL {}", some("path", &mine, &waiting, 2), some("o.source", &lacking, &owed, 1))
+            }
+        };
+        values.push(Value::from(u64::try_from(limit).unwrap_or(u64::MAX)));
+        (format!("{query} ORDER BY id LIMIT ?"), values)
+    }
+
+    /// What makes a row one that waits, for the storage node that is worked for, and its failures there.
+    fn waiting(&self) -> (String, String) {
+        match &self.node {
+            None => ("copied=0".to_owned(), "failed_copy_attempts".to_owned()),
+            Some(node) => {
+                let rows = nodes::NodeRows { node, table: &self.table.name };
+                let attempts = format!("GREATEST(failed_copy_attempts, {})", rows.attempts());
+                (format!("copied=0 AND {}", rows.is_due()), attempts)
+            }
+        }
+    }
+
+    /// How many rows the storage node owes that is worked for: those that it tries, and those that it gave up.
+    async fn owed(&self) -> Result<[u64; 2], CatalogError> {
+        let Some(node) = &self.node else { return Ok([0; 2]) };
+        let rows = nodes::NodeRows { node, table: &self.table.name };
+        let lacking = rows.attempts_owed();
+        let query = format!(
+            "SELECT COUNT(CASE WHEN {lacking} < ? THEN 1 END), COUNT(CASE WHEN {lacking} >= ? THEN 1 END) FROM {} AND {}",
+            rows.owed(),
+            self.targets()
+        );
+        let most = Value::from(self.selection.max_attempts);
+        let values = Params::Positional([most.clone(), most].into_iter().chain(self.target_values()).collect());
+        let row = self.run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(&query, values).await).await?;
+        Ok([0, 1].map(|index| {
+            let value = row.as_ref().and_then(|row| row::integer(row.as_ref(index)).ok().flatten());
+            value.and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+        }))
+    }
+
     /// Keeps the proofs of rows that this transaction has made copied ones. One that is there already is of a row that somebody
     /// has put back since, and void.
     async fn prove(
@@ -318,20 +485,10 @@ impl Catalog for MySqlCatalog {
     async fn look(&self, after: RecordId, limit: usize) -> Result<Looked, CatalogError> {
         let held = self.fleet.as_ref().map(Fleet::held);
         let ours = fleet::Ours::new(held, self.lanes, &self.selection.targets);
-        let query = format!(
-            "SELECT {}{} FROM {} WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ? AND {} ORDER BY id LIMIT ?",
-            self.columns(),
-            ours.columns(),
-            quote(&self.table.name),
-            ours.condition()
-        );
         let Some((last, ended)) = self.reach_of_a_look(after.0).await? else {
             return Ok(Looked { rows: Vec::new(), until: after, ended: true });
         };
-        let mut values = ours.column_values();
-        values.extend([after.0.into(), last.into(), self.selection.max_attempts.into()]);
-        values.extend(ours.condition_values());
-        values.push(Value::from(u64::try_from(limit).unwrap_or(u64::MAX)));
+        let (query, values) = self.looking(&ours, [after.0, last], limit);
         let values = Params::Positional(values);
         let rows = self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(&query, values).await).await?;
         let rows = rows.iter().map(|row| {
@@ -400,7 +557,7 @@ impl Catalog for MySqlCatalog {
         let update = format!(
             "UPDATE {table} SET failed_copy_attempts=0, `timestamp`=`timestamp` WHERE id > ? AND id <= ? AND {condition}"
         );
-        let (mut after, mut changed) = (i64::MIN, 0);
+        let (mut after, mut changed) = (i64::MIN, self.forget_troubles(which).await?);
         while let Some((last, _)) = self.reach_of_a_look(after).await? {
             let within = [Value::from(after), Value::from(last)].into_iter().chain(values.iter().cloned()).collect();
             changed += self
@@ -450,15 +607,18 @@ impl Catalog for MySqlCatalog {
     }
 
     async fn totals(&self) -> Result<Totals, CatalogError> {
+        let (waits, attempts) = self.waiting();
         let query = format!(
-            "SELECT COUNT(CASE WHEN copied=0 AND failed_copy_attempts < ? THEN 1 END), \
-             COUNT(CASE WHEN copied=0 AND failed_copy_attempts >= ? THEN 1 END), \
+            "SELECT COUNT(CASE WHEN {waits} AND {attempts} < ? THEN 1 END), \
+             COUNT(CASE WHEN {waits} AND {attempts} >= ? THEN 1 END), \
              COUNT(CASE WHEN copied<>0 THEN 1 END) FROM {} WHERE id > ? AND id <= ? AND {}",
             quote(&self.table.name),
             self.targets()
         );
         let (mut after, mut totals) = (i64::MIN, Totals::default());
-        if let Some(totals) = self.totals_by_index().await? {
+        if self.node.is_none()
+            && let Some(totals) = self.totals_by_index().await?
+        {
             return Ok(totals);
         }
         while let Some((last, _)) = self.reach_of_a_look(after).await? {
@@ -475,14 +635,19 @@ impl Catalog for MySqlCatalog {
             totals.copied += count(2);
             after = last;
         }
+        let [waiting, given_up] = self.owed().await?;
+        totals.pending += waiting;
+        totals.given_up += given_up;
+        totals.copied = totals.copied.saturating_sub(waiting + given_up);
         Ok(totals)
     }
 
     async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
         let indexed = self.has_index(INDEX_COPIED).await?;
+        let (waits, attempts) = self.waiting();
         let query = format!(
             "SELECT MIN(NULLIF(UNIX_TIMESTAMP(`timestamp`), 0)) FROM {} {} \
-             WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ? AND {}",
+             WHERE id > ? AND id <= ? AND {waits} AND {attempts} < ? AND {}",
             quote(&self.table.name),
             if indexed { "FORCE INDEX (archiver_copied)" } else { "" },
             self.targets()
@@ -555,10 +720,22 @@ async fn fleet_rules(connections: &Connections, table: &str) -> Result<Option<Fl
     connections.run(conn, found).await?.map_err(|why| CatalogError::Setup(connections.words(&why)))
 }
 
+/// Whether there are tables for storage nodes.
+async fn have_nodes(connections: &Connections) -> Result<bool, CatalogError> {
+    let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
+    connections.run(conn, nodes::exist).await
+}
+
 /// Creates the tables of a fleet.
 pub(super) async fn make_fleet(server: &DatabaseServer) -> Result<Vec<Created>, CatalogError> {
     init_db(server).await?;
-    fleet::init(server).await
+    fleet::init(server, FleetExtent::Movers).await
+}
+
+/// Creates the tables for several storage nodes beside them.
+pub(super) async fn make_node_tables(server: &DatabaseServer) -> Result<Vec<Created>, CatalogError> {
+    init_db(server).await?;
+    fleet::init(server, FleetExtent::Nodes).await
 }
 
 /// Logs in and asks which server that is.

@@ -14,7 +14,7 @@ pub enum AnyCatalog {
     /// MySQL or MariaDB.
     Mysql(Box<MySqlCatalog>),
     /// SQLite.
-    Sqlite(SqliteCatalog),
+    Sqlite(Box<SqliteCatalog>),
 }
 
 /// Opens the catalog and checks that its table can serve. [`CatalogError::Unavailable`] may pass by itself;
@@ -25,7 +25,7 @@ pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, C
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
             let purpose = if options.create { OpenFor::Create } else { OpenFor::Use };
-            SqliteCatalog::open(path, options.selection, purpose).await.map(AnyCatalog::Sqlite)
+            SqliteCatalog::open(path, options, purpose).await.map(|catalog| AnyCatalog::Sqlite(Box::new(catalog)))
         }
     }
 }
@@ -37,7 +37,7 @@ pub async fn inspect(database: &Database, options: Options) -> Result<AnyCatalog
         Database::Mysql(_) => open(database, options).await,
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
-            SqliteCatalog::open(path, options.selection, OpenFor::Look).await.map(AnyCatalog::Sqlite)
+            SqliteCatalog::open(path, options, OpenFor::Look).await.map(|catalog| AnyCatalog::Sqlite(Box::new(catalog)))
         }
     }
 }
@@ -76,6 +76,14 @@ pub async fn make_fleet(database: &Database) -> Result<Vec<Created>, CatalogErro
     match database {
         Database::Mysql(server) => mysql::make_fleet(server).await,
         Database::Sqlite(path) => sqlite::make_fleet(path).await,
+    }
+}
+
+/// Makes the tables for several storage nodes, and those of a fleet beside them, where they are absent.
+pub async fn make_node_tables(database: &Database) -> Result<Vec<Created>, CatalogError> {
+    match database {
+        Database::Mysql(server) => mysql::make_node_tables(server).await,
+        Database::Sqlite(path) => sqlite::make_node_tables(path).await,
     }
 }
 

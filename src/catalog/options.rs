@@ -1,6 +1,6 @@
 //! What is wanted of a database, and what was made in one.
 
-use super::{Layout, Selection};
+use super::{Layout, Selection, StorageNode};
 
 /// What is wanted of a database.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,8 @@ pub struct Options {
     /// SQLite: make the file, its folder and its tables where they are absent. Else that is an error: a mistyped name must
     /// not become a database that nobody fills.
     pub create: bool,
+    /// The storage node that is worked for, where a target has several.
+    pub node: Option<StorageNode>,
 }
 
 /// A table that [`init_db`](super::init_db) was to create.

@@ -13,7 +13,9 @@ mod files;
 mod fleet;
 mod handle;
 mod indexes;
+mod nodes;
 mod note;
+mod owed;
 mod parts;
 mod prunable;
 mod record;
@@ -47,11 +49,16 @@ pub(crate) use prunable::{Needed, Prunable};
 pub(super) use table::FILES;
 pub(crate) use timecodes::{Complete, NewFile, QUIET, TimecodeStand};
 
-use super::fleet::{Fleet, boot_time};
+use super::fleet::{Fleet, FleetExtent, boot_time};
+use super::nodes::{NO_TABLES, StorageNode};
 use super::{
-    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, Hold, Keeping, Looked, Note, Pending, RecordId,
-    Retry, Selection, Settled, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, Hold, Keeping, Looked, Note, Options, Pending,
+    RecordId, Retry, Selection, Settled, Totals,
 };
+
+/// What a local file's row must be so that no storage node needs the file.
+const NOT_OWED: &str =
+    "AND NOT EXISTS (SELECT 1 FROM fleet_owed WHERE table_name = 'supersync_v0' AND row_id = supersync_v0.id)";
 
 /// SupRsync's table of files.
 pub struct SqliteCatalog {
@@ -65,6 +72,10 @@ pub struct SqliteCatalog {
     claim: Claim,
     /// Where several archivers share the rows, and into how many lanes these are parted.
     fleet: Option<(Fleet<SqliteFleet>, u32)>,
+    /// The storage node that is worked for, where there are several.
+    node: Option<StorageNode>,
+    /// `AND …` of rows that no storage node owes, or nothing where there are no such tables.
+    not_owed: &'static str,
     file: PathBuf,
     archive: String,
     max_attempts: i64,
@@ -92,8 +103,9 @@ impl SqliteCatalog {
     }
 
     /// Opens the file. What is absent and not to be made is [`CatalogError::Setup`], as is a table that lacks a column.
-    pub(super) async fn open(path: &Path, selection: Selection, purpose: OpenFor) -> Result<Self, CatalogError> {
-        let [archive] = <[String; 1]>::try_from(selection.targets).map_err(|names| {
+    pub(super) async fn open(path: &Path, options: Options, purpose: OpenFor) -> Result<Self, CatalogError> {
+        let Options { selection: Selection { targets, max_attempts }, node, .. } = options;
+        let [archive] = <[String; 1]>::try_from(targets).map_err(|names| {
             CatalogError::Setup(format!(
                 "A SQLite database serves exactly one archive, and {} are chosen; name one with --archive-name",
                 names.len()
@@ -105,8 +117,12 @@ impl SqliteCatalog {
         let mut handle = in_time(&database, opening).await?;
         let fleet = match purpose {
             OpenFor::Look => None,
-            OpenFor::Create | OpenFor::Use => open_fleet(path, &database, &archive).await?,
+            OpenFor::Create | OpenFor::Use => open_fleet(path, (&database, &archive), node.as_ref()).await?,
         };
+        let has_nodes = nodes::exist(handle.current(&database)?).map_err(|error| trouble(&database, error))?;
+        if node.is_some() && !has_nodes {
+            return Err(CatalogError::Setup(format!("Database {database} {NO_TABLES}")));
+        }
         let changes = Arc::new(Changes::new());
         handle.tell(Arc::clone(&changes));
         let (has_ignore, has_deletable) = (handle.has("ignore"), handle.has("deletable"));
@@ -117,9 +133,11 @@ impl SqliteCatalog {
             changes,
             claim: Claim::default(),
             fleet,
+            node,
+            not_owed: if has_nodes { NOT_OWED } else { "" },
             file: path.to_owned(),
             archive,
-            max_attempts: selection.max_attempts,
+            max_attempts,
             not_ignored: if has_ignore { "AND \"ignore\" = 0" } else { "" },
             has_deletable,
             parts: Arc::default(),
@@ -170,17 +188,15 @@ impl Catalog for SqliteCatalog {
 
     /// Rows whose `failed_copy_attempts` or `ignore` is NULL never match, as in SupRsync.
     async fn look(&self, after: RecordId, limit: usize) -> Result<Looked, CatalogError> {
-        // A value may be a gigabyte: of one too long only its length is fetched, which `row::read` refuses as no text.
-        // (`substr` and `length` would stop at a NUL.)
-        let bounded = |column| format!("iif(octet_length({column}) <= {PATH_LIMIT}, {column}, octet_length({column}))");
-        let query = format!(
-            "SELECT id, CAST(failed_copy_attempts AS INTEGER), {}, {}, {} FROM {FILES} \
-             WHERE id > ?2 AND id <= ?5 AND {} AND failed_copy_attempts < ?3 ORDER BY id LIMIT ?4",
-            bounded("local_path"),
-            bounded("remote_path"),
-            bounded("local_md5sum"),
-            self.waiting()
-        );
+        let query = match &self.node {
+            Some(node) => nodes::look(node, columns, &self.waiting()),
+            None => format!(
+                "SELECT id, CAST(failed_copy_attempts AS INTEGER), {} FROM {FILES} \
+                 WHERE id > ?2 AND id <= ?5 AND {} AND failed_copy_attempts < ?3 ORDER BY id LIMIT ?4",
+                columns("local_path"),
+                self.waiting()
+            ),
+        };
         let held = self.fleet.as_ref().map(|(fleet, lanes)| (fleet.held(), *lanes));
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
         let found = move |connection: &mut Connection| {
@@ -194,6 +210,10 @@ impl Catalog for SqliteCatalog {
         };
         let looked = self.run(found).await?;
         self.stirred.found_waiting(looked.rows.iter().map(Pending::id));
+        let looked = match &self.node {
+            Some(node) => fleet::of_node(looked, node),
+            None => looked,
+        };
         Ok(match held {
             Some((held, lanes)) => fleet::ours(looked, &held, lanes),
             None => looked,
@@ -220,8 +240,9 @@ impl Catalog for SqliteCatalog {
         let rows = settled.to_vec();
         let permit =
             self.fleet.as_ref().map(|(fleet, _)| fleet.permit(settled.iter().map(|row| row.hold))).transpose()?;
-        let (mover, began) = (permit.clone(), boot_time());
-        let written = self.run(move |connection| record::write(connection, &rows, mover.as_deref())).await;
+        let (mover, began, node) = (permit.clone(), boot_time(), self.node.clone());
+        let written =
+            self.run(move |connection| record::write(connection, &rows, mover.as_deref(), node.as_ref())).await;
         // Also where it failed: it may have been written all the same.
         self.stirred.wrote(settled.iter().map(|row| row.id));
         match (&self.fleet, permit) {
@@ -318,11 +339,18 @@ impl Catalog for SqliteCatalog {
     }
 }
 
+/// The columns of a row behind its failures, given that of its file's path. A value may be a gigabyte: of one too long only its
+/// length is fetched, which `row::read` refuses as no text. (`substr` and `length` would stop at a NUL.)
+fn columns(path: &str) -> String {
+    let bounded = |column| format!("iif(octet_length({column}) <= {PATH_LIMIT}, {column}, octet_length({column}))");
+    [path, "remote_path", "local_md5sum"].map(bounded).join(", ")
+}
+
 /// The fleet of a file that has its tables.
 async fn open_fleet(
     path: &Path,
-    database: &str,
-    archive: &str,
+    (database, archive): (&str, &str),
+    node: Option<&StorageNode>,
 ) -> Result<Option<(Fleet<SqliteFleet>, u32)>, CatalogError> {
     let file = path.to_owned();
     let opening = on_own_thread(database, move |database| {
@@ -333,7 +361,7 @@ async fn open_fleet(
     });
     let found = in_time(database, opening).await?;
     Ok(found.map(|(handle, rules)| {
-        let tables = SqliteFleet::new(FileCalls::new(handle, database), archive, rules);
+        let tables = SqliteFleet::new(FileCalls::new(handle, database), archive, node.cloned(), rules);
         (Fleet::new(tables, rules), rules.lanes)
     }))
 }
@@ -341,7 +369,13 @@ async fn open_fleet(
 /// Creates the tables of a fleet, beside those of SupRsync.
 pub(super) async fn make_fleet(path: &Path) -> Result<Vec<Created>, CatalogError> {
     init_db(path).await?;
-    fleet::init(path).await
+    fleet::init(path, FleetExtent::Movers).await
+}
+
+/// Creates the tables for several storage nodes beside them.
+pub(super) async fn make_node_tables(path: &Path) -> Result<Vec<Created>, CatalogError> {
+    init_db(path).await?;
+    fleet::init(path, FleetExtent::Nodes).await
 }
 
 /// Creates the two tables where they are absent.

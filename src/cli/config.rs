@@ -140,6 +140,9 @@ pub(super) fn example() -> Result<u8> {
     print("\n# ---- Several targets in one process: each with what it has of its own ----\n");
     print("#[[target]]\n#name = \"timestreams\"\n#archive-name = \"timestreams\"\n#data-dir = \"/data/timestreams\"\n");
     print("#[[target]]\n#name = \"smurf\"\n#archive-name = \"smurf\"\n#data-dir = \"/data/smurf\"");
+    print("\n# ---- Several storage nodes, which all targets have copies at: each with what it has of its own ----\n");
+    print("#[[node]]\n#name = \"storage-a\"\n#storage-host = \"ocs@storage-a\"\n");
+    print("#[[node]]\n#name = \"storage-b\"\n#storage-host = \"ocs@storage-b\"");
     Ok(0)
 }
 

@@ -34,6 +34,7 @@ pub(super) fn files(args: FilesArgs) -> Result<u8> {
         FilesVerb::Unignore(args) => change::unignore(&args),
         FilesVerb::Accept(args) => change::accept(&args),
         FilesVerb::Recopy(args) => change::recopy(&args),
+        FilesVerb::Owe(args) => change::owe(&args),
         FilesVerb::Prunable(args) => prunable::prunable(&args),
         FilesVerb::Timecodes(args) => timecodes::timecodes(&args),
         FilesVerb::Verify(args) => verify::verify(&args),

@@ -180,12 +180,21 @@ pub(super) enum Command {
     /// Print the line for the storage node's authorized_keys that lets a key archive, and do nothing else
     #[command(after_help = AUTHORIZE_HELP)]
     Authorize(AuthorizeArgs),
+    /// Say which version this is, and which libraries and walls of the kernel it works with
+    Version(VersionArgs),
     /// Print the manual page of a verb, or completions for a shell
     #[command(hide = true)]
     Generate(GenerateArgs),
     /// What that line starts
     #[command(hide = true)]
     Confined(ConfinedArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VersionArgs {
+    /// Print a JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -375,6 +384,9 @@ pub(super) struct ServiceArgs {
     pub(super) mode: Option<OldMode>,
 
     #[command(flatten)]
+    pub(super) nodes: NodeArgs,
+
+    #[command(flatten)]
     pub(super) table: TableArgs,
 
     #[command(flatten)]
@@ -382,6 +394,33 @@ pub(super) struct ServiceArgs {
 
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+/// Several storage nodes.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(next_help_heading = "Storage nodes")]
+pub(super) struct NodeArgs {
+    /// Where copies go to several storage nodes: the name of this one. A [[node]] of the configuration file says it by itself,
+    /// and one process works for all of them; typed, only this one of them is meant
+    #[arg(long, value_name = "NAME")]
+    pub(super) node: Option<String>,
+
+    /// All of their names, the one first whose paths are to stand in the table; the [[node]]s say it by themselves
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub(super) nodes: Vec<String>,
+
+    /// A row is done once this many nodes have proven their copies; by default all. The others get theirs as well
+    #[arg(long, value_name = "N", conflicts_with = "share")]
+    pub(super) copies: Option<usize>,
+
+    /// Folder on this machine through which what one node lacks comes from another one, where the files are here no more: up
+    /// to 64 of them at a time. Without it such copies stay owed
+    #[arg(long, value_name = "DIR", requires = "node")]
+    pub(super) fill_dir: Option<PathBuf>,
+
+    /// Each row goes to one of the nodes, by the name of its file, and not to all
+    #[arg(long)]
+    pub(super) share: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Args)]

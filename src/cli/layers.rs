@@ -9,7 +9,7 @@ use crate::ocs::site::SiteFlags;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
-use file::{ConfigFile, FileError};
+use file::{ConfigFile, ConfiguredTarget, FileError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -47,6 +47,8 @@ pub(super) enum SettingOrigin {
     Variable(String),
     /// Another option implies it.
     Implied(&'static str),
+    /// A storage node of the file is what it is.
+    Node(String),
 }
 
 impl fmt::Display for SettingOrigin {
@@ -55,6 +57,7 @@ impl fmt::Display for SettingOrigin {
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
             Self::Variable(name) => write!(f, "Variable {name}"),
             Self::Implied(option) => write!(f, "Option --{option}"),
+            Self::Node(name) => write!(f, "[[node]] {name}"),
         }
     }
 }
@@ -91,6 +94,10 @@ pub(super) enum LayerError {
     NoTarget { file: PathBuf, name: String, known: String },
     #[error("{file} has several targets, and this is done for one; choose it with --only NAME: {known}")]
     SeveralTargets { file: PathBuf, known: String },
+    #[error("Option --node: {file} has no storage node {name:?}; it has {known}")]
+    NoNode { file: PathBuf, name: String, known: String },
+    #[error("{file} has several storage nodes, and this is done for one; choose it with --node NAME: {known}")]
+    SeveralNodes { file: PathBuf, known: String },
     #[error(
         "Option --only chooses among the targets of a configuration file, and there is none; name it with --config"
     )]
@@ -104,6 +111,8 @@ struct Layers {
     /// Long names of the options that were typed.
     typed: BTreeSet<String>,
     only: Vec<String>,
+    /// The storage node that was typed.
+    node: Option<String>,
     /// Names that were typed for a target or an archive.
     named: BTreeSet<String>,
     variables: Settings,
@@ -159,6 +168,8 @@ struct ChosenTarget<'a> {
     /// `None` where no file has it.
     name: Option<String>,
     levels: Vec<&'a Settings>,
+    /// How many of them are its own, and not of all.
+    own: usize,
 }
 
 /// Parses a command line, its program's name first: once for each target of the configuration file that it concerns.
@@ -171,9 +182,8 @@ pub(super) fn parse(args: &[OsString]) -> Result<Vec<Layered>, LayerError> {
     if let (Some(file), true) = (&sources.file, targets.len() > 1 && !takes_many(sources.leaf.get_name())) {
         return Err(LayerError::SeveralTargets { file: file.path.clone(), known: file.names() });
     }
-    let each = targets.into_iter().map(|ChosenTarget { name: target, levels }| {
-        let own = levels.first().filter(|_| target.is_some());
-        let own_limit = own.is_some_and(|own| own.contains_key(LIMIT)) && !sources.typed.contains(LIMIT);
+    let each = targets.into_iter().map(|ChosenTarget { name: target, levels, own }| {
+        let own_limit = levels.iter().take(own).any(|own| own.contains_key(LIMIT)) && !sources.typed.contains(LIMIT);
         let settings = sources.combine(levels)?;
         let (verb, matches) =
             strict(layered(Flags::command(), &settings), args).map_err(|error| match error.kind() {
@@ -268,6 +278,7 @@ impl Layers {
         Ok(Some(Self {
             typed,
             only: words("only"),
+            node: words("node").pop(),
             named: words("target").into_iter().chain(words("archive_name")).collect(),
             variables: variables.collect(),
             file,
@@ -275,10 +286,10 @@ impl Layers {
         }))
     }
 
-    fn targets(&self) -> Result<Vec<ChosenTarget<'_>>, LayerError> {
+    fn targets<'a>(&'a self) -> Result<Vec<ChosenTarget<'a>>, LayerError> {
         let Some(file) = &self.file else {
             return match self.only.is_empty() {
-                true => Ok(vec![ChosenTarget { name: None, levels: Vec::new() }]),
+                true => Ok(vec![ChosenTarget { name: None, levels: Vec::new(), own: 0 }]),
                 false => Err(LayerError::NoFile),
             };
         };
@@ -293,13 +304,54 @@ impl Layers {
             // Who names rows means the target that has these rows; else one of his own.
             (true, false) => file.targets.iter().filter(|target| target.rows() == self.named).collect(),
         };
-        if chosen.is_empty() {
-            return Ok(vec![ChosenTarget { name: None, levels: vec![&file.common] }]);
+        let chosen = match chosen.is_empty() {
+            true => vec![ChosenTarget { name: None, levels: vec![&file.common], own: 0 }],
+            false => {
+                let target = |target: &'a ConfiguredTarget| ChosenTarget {
+                    name: Some(target.name.clone()),
+                    levels: vec![&target.own, &file.common],
+                    own: 1,
+                };
+                chosen.into_iter().map(target).collect()
+            }
+        };
+        self.on_nodes(file, chosen)
+    }
+
+    /// Each target once for each storage node that is meant, where the file has several and the verb works with one.
+    fn on_nodes<'a>(
+        &self,
+        file: &'a ConfigFile,
+        targets: Vec<ChosenTarget<'a>>,
+    ) -> Result<Vec<ChosenTarget<'a>>, LayerError> {
+        if file.nodes.is_empty() || self.leaf.get_arguments().all(|arg| arg.get_id() != "node") {
+            return Ok(targets);
         }
-        let chosen = chosen
-            .into_iter()
-            .map(|target| ChosenTarget { name: Some(target.name.clone()), levels: vec![&target.own, &file.common] });
-        Ok(chosen.collect())
+        let known = || (file.path.clone(), file.node_names());
+        match &self.node {
+            Some(name) if file.nodes.iter().all(|node| node.name != *name) => {
+                let (file, known) = known();
+                return Err(LayerError::NoNode { file, name: name.clone(), known });
+            }
+            None if !takes_many(self.leaf.get_name()) => {
+                let (file, known) = known();
+                return Err(LayerError::SeveralNodes { file, known });
+            }
+            _ => {}
+        }
+        let unnamed: Vec<String> = match self.named.is_empty() {
+            true => file.common_rows().into_iter().collect(),
+            false => self.named.iter().cloned().collect(),
+        };
+        let unnamed = unnamed.join("+");
+        let meant = file.nodes.iter().filter(|node| self.node.as_ref().is_none_or(|name| node.name == *name));
+        let meant: Vec<&ConfiguredTarget> = meant.collect();
+        let on = |target: &ChosenTarget<'a>, node: &'a ConfiguredTarget| ChosenTarget {
+            name: Some(format!("{}@{}", target.name.as_ref().unwrap_or(&unnamed), node.name)),
+            levels: std::iter::once(&node.own).chain(target.levels.iter().copied()).collect(),
+            own: target.own + 1,
+        };
+        Ok(targets.iter().flat_map(|target| meant.iter().map(move |node| on(target, node))).collect())
     }
 
     /// One setting for each option that was not typed. What excludes a stronger one gives way to it.

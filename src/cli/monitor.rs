@@ -96,7 +96,7 @@ fn settings(args: &MonitorArgs, agent: Option<&Resolved>) -> Result<MonitorSetti
     let selection = Selection { targets: vec![whose], max_attempts: 1 };
     Ok(MonitorSettings {
         database,
-        options: catalog::Options { selection, table: args.table.clone(), layout: None, create: true },
+        options: catalog::Options { selection, table: args.table.clone(), create: true, ..catalog::Options::default() },
         spool,
         spool_bytes: u64::from(args.spool_mib) << 20,
         memory_bytes: (args.memory_mib as usize) << 20,

@@ -1,13 +1,13 @@
 //! What the flags mean, checked as far as it can be without a connection: the database, the service, the run.
 
-use super::flags::{DatabaseArgs, ExistingArg, LayoutArg, RunArgs, SELF, ServiceArgs, SshArgs, TableArgs};
+use super::flags::{DatabaseArgs, ExistingArg, LayoutArg, NodeArgs, RunArgs, SELF, ServiceArgs, SshArgs, TableArgs};
 use crate::archiver::{
-    Announcing, ArchiverSettings, Bootstrap, Direction, Existing, PruneMode, PruneRules, Sources, Upkeep, aside_of,
-    is_static,
+    Announcing, ArchiverSettings, Bootstrap, Direction, Existing, Filler, PruneMode, PruneRules, Sources, Upkeep,
+    aside_of, is_static,
 };
 use crate::batches::BatchTerms;
 use crate::batches::spool::BatchSpool;
-use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
+use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection, Spread, StorageNode};
 use crate::console::{ArchiveIdentity, Console, Limit};
 use crate::service::{Service, ServiceRun};
 use crate::transport::ssh::SshOptions;
@@ -29,11 +29,12 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
     if args.data_dir.contains('\0') || args.data_dir.contains('\n') {
         bail!("Option --data-dir holds a NUL or a line end: {:?}", args.data_dir);
     }
-    let (database, options) = match &args.batches {
+    let (database, mut options) = match &args.batches {
         Some(spool) => spooled(args, spool)?,
         None if args.link.is_some() => bail!("Option --link is for batches; give --batches, or leave it out"),
         None => table(&args.table)?,
     };
+    options.node = storage_node(args)?;
     let (direction, host) = match &args.host {
         Some(host) => (Direction::Pull, Some(("--host", host))),
         None => (Direction::Push, args.storage_host.as_ref().map(|host| ("--storage-host", host))),
@@ -57,6 +58,32 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
     })
 }
 
+/// The storage node that is worked for, where there are several.
+fn storage_node(args: &ServiceArgs) -> Result<Option<StorageNode>> {
+    let NodeArgs { node, nodes, copies, share, fill_dir: _ } = &args.nodes;
+    let Some(name) = node else {
+        for (option, given) in [("--nodes", !nodes.is_empty()), ("--copies", copies.is_some()), ("--share", *share)] {
+            if given {
+                bail!("Option {option} is for several storage nodes; write a [[node]] for each, or leave it out");
+            }
+        }
+        return Ok(None);
+    };
+    for (option, given) in [("--batches", args.batches.is_some()), ("--host", args.host.is_some())] {
+        if given {
+            bail!("Option {option} does not go with several storage nodes; leave out one or the other");
+        }
+    }
+    if nodes.is_empty() {
+        bail!("Option --node names one of several storage nodes; write a [[node]] for each, or name all with --nodes");
+    }
+    let spread = match share {
+        true => Spread::Share,
+        false => Spread::Mirror { copies: copies.unwrap_or(nodes.len()) },
+    };
+    StorageNode::new(name.clone(), nodes.clone(), spread).map(Some).map_err(anyhow::Error::msg)
+}
+
 /// The table of a spool's batches, of one link.
 fn spooled(args: &ServiceArgs, spool: &Path) -> Result<(Database, catalog::Options)> {
     let TableArgs { table, layout, max_copy_attempts, .. } = &args.table;
@@ -72,7 +99,7 @@ fn spooled(args: &ServiceArgs, spool: &Path) -> Result<(Database, catalog::Optio
         }
     };
     let selection = Selection { targets: vec![link], max_attempts: (*max_copy_attempts).into() };
-    let options = catalog::Options { selection, table: None, layout: None, create: true };
+    let options = catalog::Options { selection, create: true, ..catalog::Options::default() };
     Ok((Database::Sqlite(BatchSpool::database(spool)), options))
 }
 
@@ -165,6 +192,7 @@ pub(super) fn table(args: &TableArgs) -> Result<(Database, catalog::Options)> {
         table: args.table.clone(),
         layout,
         create: is_embedded(&args.database),
+        node: None,
     };
     Ok((database, options))
 }
@@ -253,7 +281,17 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>, target: Option<&str>) -
         rate,
     };
     let batches = batches(&args, &service, &settings)?;
-    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, batches, console })
+    let filler = filler(&args, &service, &settings)?;
+    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, filler, batches, console })
+}
+
+/// What fetches from other storage nodes; they are entered once all are known.
+fn filler(args: &RunArgs, service: &Service, settings: &ArchiverSettings) -> Result<Option<Filler>> {
+    let (Some(dir), Some(node)) = (&args.service.nodes.fill_dir, &service.options.node) else { return Ok(None) };
+    let dir = std::path::absolute(dir).with_context(|| format!("Option --fill-dir: {}", dir.display()))?;
+    // Of each table and node its own.
+    let folder = dir.join(format!("{}-{}", settings.aside.trim_start_matches('.'), node.name()));
+    Ok(Some(Filler { folder, sources: Vec::new() }))
 }
 
 /// What becomes of earlier copies: as with the agent that had such a table.
@@ -267,10 +305,15 @@ fn existing(given: Option<ExistingArg>, database: &Database) -> Existing {
 /// What a service is called: by its name, or by what it archives.
 fn identity(service: &Service, name: Option<&str>) -> ArchiveIdentity {
     let targets = &service.options.selection.targets;
-    let all = targets.join("+");
+    let rows = targets.join("+");
+    let node = service.options.node.as_ref().map(StorageNode::name);
+    let all = node.map_or(rows.clone(), |node| format!("{rows}@{node}"));
+    // All nodes of a target are meant by its name.
+    let target = node.zip(name).and_then(|(node, name)| Some(name.strip_suffix(node)?.strip_suffix('@')?.to_owned()));
     let also = targets
         .iter()
-        .chain([&all])
+        .chain([&all, &rows])
+        .chain(&target)
         .filter(|also| name.is_some_and(|name| name != *also) || **also != all)
         .cloned()
         .collect();
@@ -295,8 +338,8 @@ fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) -> Result<U
         std::path::absolute(root).with_context(|| format!("Option --suprsync-file-root: {}", root.display()))
     });
     let root = root.transpose()?;
-    // Files may be copied and deleted that the rows name, and those by which we announce.
-    let sources = service.sources.clone().and(root.as_deref());
+    // Files may be copied and deleted that the rows name, and those by which we announce; and what other storage nodes give.
+    let sources = service.sources.clone().and(root.as_deref()).and(args.service.nodes.fill_dir.as_deref());
     let archive = || service.options.selection.targets.first().map(String::as_str).unwrap_or_default();
     let who = instance.unwrap_or_else(archive).replace('/', "_");
     let deletion = PruneRules {
@@ -308,6 +351,9 @@ fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) -> Result<U
         bail!(
             "Option --delete-dry-run needs --delete-local-after or --delete-when-below, which say what would be deleted"
         );
+    }
+    if service.options.node.as_ref().is_some_and(|node| !node.is_first()) {
+        return Ok(Upkeep { deletion: PruneRules::default(), announce: None, sources });
     }
     Ok(Upkeep { deletion, announce: root.map(|root| Announcing { root, who }), sources })
 }

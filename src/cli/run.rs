@@ -41,6 +41,7 @@ pub(super) fn run(
     start_log_of(agent.as_ref(), &first.service.log, &mut screen)?;
     let instance = agent.as_ref().map(|agent| agent.instance_id.as_str());
     let mut planned = targets.into_iter().map(|one| RunTarget::plan(one, instance)).collect::<Result<Vec<_>>>()?;
+    RunTarget::introduce(&mut planned)?;
     let runtime = runtime()?;
     let consoles = Consoles::default();
     planned.iter().for_each(|target| consoles.add(&target.run.console));

@@ -8,6 +8,7 @@ use crate::report::complain;
 use crate::rsync::served;
 use crate::rsync::until::Until;
 use crate::transfer::copy_as::copy_as;
+use crate::transfer::held::hold;
 use crate::transfer::serve::serve;
 use crate::transfer::{TransferError, charset};
 use crate::transport::stdio::{input, stdio};
@@ -29,7 +30,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         Ok(charset) => charset,
         Err(error) => {
             complain(&error.to_string());
-            return ExitCode::from(exit::status(exit::of(&error)));
+            return ExitCode::from(exit::status(error.exit_code()));
         }
     };
     if secluded::announced(&args) {
@@ -60,6 +61,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         complain(&error.to_string());
         return ExitCode::from(1);
     }
+    hold(&args);
     let link = stdio(patience.unwrap_or(PATIENCE));
     // Without them the session still works; only what it leaves when told to end is not tidied.
     let until = Until::watch(link.closer.clone(), None).ok();
@@ -74,7 +76,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
             if !told(&error) {
                 complain(&format!("pysmurf-archiver --server: {error}"));
             }
-            exit::of(&error)
+            error.exit_code()
         }
     };
     ExitCode::from(exit::status(code))

@@ -66,8 +66,12 @@ pub(super) fn init_db(args: InitDbArgs) -> Result<u8> {
     for table in runtime.block_on(catalog::init_db(&database))? {
         print(&format!("Table {} of {database}: {}", table.table, told(table.new)));
     }
-    if args.fleet {
-        for table in runtime.block_on(catalog::make_fleet(&database))? {
+    if args.fleet || args.nodes {
+        let made = match args.nodes {
+            true => runtime.block_on(catalog::make_node_tables(&database)),
+            false => runtime.block_on(catalog::make_fleet(&database)),
+        };
+        for table in made? {
             print(&format!("Table {} of {database}: {}", table.table, told(table.new)));
         }
     }

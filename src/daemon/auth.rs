@@ -1,5 +1,6 @@
 //! Users of a module: `auth users` and the secrets file. Counterpart: rsync's `authenticate.c`.
 
+use crate::disk::dumps::leave_no_core;
 use crate::disk::open_operator_file;
 use crate::disk::wild;
 use protocol::daemon::{AuthDigest, matches};
@@ -90,6 +91,7 @@ fn groups_of(user: &str) -> Vec<String> {
 
 fn prove(secrets: &Secrets<'_>, proof: &Proof<'_>, group: Option<&str>) -> Result<(), String> {
     let file = secrets.file.ok_or("no secrets file")?;
+    leave_no_core();
     let cannot = |error: std::io::Error| format!("secrets file {}: {error}", file.display());
     let opened = open_operator_file(file).map_err(cannot)?;
     let stat = opened.metadata().map_err(cannot)?;

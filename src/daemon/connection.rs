@@ -14,12 +14,17 @@ use super::talk::Talk;
 use super::{journal_of, request};
 use protocol::daemon::Greeting;
 use protocol::handshake::VERSION_MOST;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
+/// Address space that a connection may have on the smallest machine, in bytes: each thread reserves 64 MiB.
+const LEAST_MEMORY: u64 = 2 << 30;
+
 /// Serves the client; returns the exit code. `waiting` is closed once its session begins.
 pub(super) fn serve(flags: &DaemonFlags, waiting: Option<OwnedFd>) -> u8 {
+    bound_memory();
     let (mut peer, by_socket) = peer();
     let mut environment = DaemonVariables::of_process();
     let mut talk = Talk::start();
@@ -93,6 +98,17 @@ pub(super) fn serve(flags: &DaemonFlags, waiting: Option<OwnedFd>) -> u8 {
             5
         }
     }
+}
+
+/// Has a connection that would take more memory than this machine has fail by itself, before others do. Memory that is asked for
+/// and not used counts, too, so there is always some.
+fn bound_memory() {
+    let info = rustix::system::sysinfo();
+    let most = (info.totalram as u64).saturating_mul(info.mem_unit.into()).max(LEAST_MEMORY);
+    let now = getrlimit(Resource::As);
+    let below = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
+    // What may not be set stays as it is.
+    let _ = setrlimit(Resource::As, Rlimit { current: below(now.current), maximum: below(now.maximum) });
 }
 
 /// Who is behind the proxy at our socket, which must be one that is believed.

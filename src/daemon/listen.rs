@@ -4,6 +4,7 @@ use super::config::{Config, ConfigError, DaemonVariables};
 use super::flags::DaemonFlags;
 use super::journal::Journal;
 use super::journal_of;
+use crate::exit;
 use crate::lock::{Lock, Taken};
 use crate::transport::tcp::{self, SocketOptions};
 use std::collections::HashMap;
@@ -61,6 +62,17 @@ pub(crate) enum ListenError {
     /// The daemon in the background says why it does not run.
     #[error("{0}")]
     Background(String),
+}
+
+impl ListenError {
+    /// The exit code that rsync gives for it.
+    pub(crate) fn exit_code(&self) -> i32 {
+        match self {
+            Self::Config(_) | Self::Usage(_) => exit::SYNTAX,
+            Self::Bind { .. } => exit::SOCKET,
+            Self::System { .. } | Self::Background(_) => exit::FILE,
+        }
+    }
 }
 
 fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> ListenError {

@@ -15,6 +15,7 @@ use crate::report::peer::LoggedPeer;
 use crate::rsync::served;
 use crate::transfer::glob::Globs;
 use crate::transfer::guard::Guard;
+use crate::transfer::held::hold;
 use crate::transfer::serve::{Served, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
 use protocol::args::{ArgsError, Options, ServerArgs};
@@ -58,6 +59,9 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
     let silence =
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
     let ledger = ledger(&admitted, peer, &args, journal);
+    if refusal.is_none() {
+        hold(&args);
+    }
     let (link, count) = talk.into_link(silence.unwrap_or(SILENCE));
     let served = hello(&args, admitted.version).and_then(|hello| {
         let mut session = greet_agreed(link, hello)?;
@@ -79,8 +83,8 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
         }
         (Ok(served), _) => served.map_or(0, Served::exit_code),
         (Err(error), _) => {
-            journal.warn(&format!("rsync error: {error} (code {})", exit::of(error)));
-            exit::of(error)
+            journal.warn(&format!("rsync error: {error} (code {})", error.exit_code()));
+            error.exit_code()
         }
     };
     if matches!(&served, Ok(None) | Err(_)) && !matches!(served, Err(TransferError::Link(_))) {
@@ -157,7 +161,7 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     let named: Vec<_> = folders(&args.options).cloned().collect();
     apply(settings, admitted, &mut args.options);
     if let Err(error) = charset::of_server(&mut args.options) {
-        return Err(Refused { text: error.to_string(), code: exit::of(&error), args: Box::new(args) });
+        return Err(Refused { text: error.to_string(), code: error.exit_code(), args: Box::new(args) });
     }
     if let Some(set) = args.options.charset.filter(|_| args.options.secluded_args) {
         args.paths = args.paths.iter().map(|path| set.text_from_utf8(path)).collect();

@@ -4,6 +4,7 @@
 mod password;
 mod reach;
 
+use crate::exit;
 use crate::link::Link;
 use crate::transport::ConnectError;
 use crate::transport::tcp::Family;
@@ -115,6 +116,22 @@ pub enum DaemonError {
     /// An option, file or variable on this side cannot be used.
     #[error("{0}")]
     Usage(String),
+}
+
+impl DaemonError {
+    /// The exit code that rsync gives for it.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Refused(_) => exit::START,
+            Self::Connect(ConnectError::Timeout { .. }) => exit::CONNECT_TIMEOUT,
+            Self::Connect(ConnectError::Setup(_)) | Self::Usage(_) => exit::SYNTAX,
+            Self::Connect(_) => exit::SOCKET,
+            Self::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => exit::PROTOCOL,
+            Self::Link(error) if error.kind() == io::ErrorKind::TimedOut => exit::TIMEOUT,
+            // It hung up before there was a session.
+            Self::Peer(_) | Self::Link(_) => exit::START,
+        }
+    }
 }
 
 /// Connects, logs in to the module that the first path of `args` begins with, and hands over the arguments. `say` gets the

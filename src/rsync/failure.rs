@@ -14,7 +14,17 @@ pub(super) struct SessionFailure {
 
 impl From<ConnectError> for SessionFailure {
     fn from(error: ConnectError) -> Self {
-        Self { text: format!("rsync: {error}"), code: exit::of_connect(&error) }
+        Self { text: format!("rsync: {error}"), code: of_connect(&error) }
+    }
+}
+
+/// The exit code of a far end that was never reached by our own SSH.
+fn of_connect(error: &ConnectError) -> i32 {
+    match error {
+        ConnectError::Setup(_) => exit::SYNTAX,
+        ConnectError::Timeout { .. } => exit::TIMEOUT,
+        ConnectError::Unreachable { .. } | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => exit::SOCKET,
+        ConnectError::HostKey { .. } | ConnectError::Auth { .. } => exit::START,
     }
 }
 

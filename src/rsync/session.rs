@@ -59,7 +59,8 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let pull = plan.pull || plan.destination.is_none() || (local && line.options.list_only);
     let who = if pull { "Receiver" } else { "sender" };
     let mut line = line.clone();
-    charset::of_client(&mut line.options).map_err(|error| Usage { text: error.to_string(), code: exit::of(&error) })?;
+    charset::of_client(&mut line.options)
+        .map_err(|error| Usage { text: error.to_string(), code: error.exit_code() })?;
     let for_script = rules_of_script(&line)?;
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
@@ -108,7 +109,7 @@ fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Re
             }
             PlaybackError::File(error) => format!("rsync: [Receiver] {error}"),
         };
-        Usage { text, code: exit::of_playback(&error) }
+        Usage { text, code: error.exit_code() }
     })?;
     if line.options.level(Info::Misc) > 0 {
         playback.changed.iter().for_each(|text| output.say(&format!("{text}\n")));
@@ -174,7 +175,7 @@ impl ClientSession<'_> {
             error if !error.is_signed() => error.to_string(),
             error => format!("rsync: [{who}] {error}"),
         };
-        SessionFailure { text, code: exit::of(error) }
+        SessionFailure { text, code: error.exit_code() }
     }
 
     fn session(&self, written: Option<BatchFile>) -> Result<i32, SessionFailure> {

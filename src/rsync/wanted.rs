@@ -73,7 +73,7 @@ impl Wanted {
             line.options.files_from = Some(given[given.len().min(cut + 1)..].to_vec());
             return Ok(wanted);
         }
-        let unreadable = |error: TransferError| Usage { text: format!("rsync: {error}"), code: exit::of(&error) };
+        let unreadable = |error: TransferError| Usage { text: format!("rsync: {error}"), code: error.exit_code() };
         if pull {
             wanted.asked = Some(filters::names_to_forward(&given, &line.options).map_err(unreadable)?);
             line.options.files_from = Some(b"-".to_vec());

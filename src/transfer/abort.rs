@@ -2,7 +2,6 @@
 
 use super::TransferError;
 use super::conversation::{Conversation, LinkReader};
-use crate::exit;
 use crate::link::Closer;
 use protocol::PeerError;
 use protocol::handshake::Negotiated;
@@ -33,7 +32,7 @@ impl LastWords {
             error => {
                 let text = error.to_string();
                 let who = if error.is_signed() { "rsync: " } else { "" };
-                Some(Self { code: exit::of(error), text: server.then(|| format!("{who}{text}\n")) })
+                Some(Self { code: error.exit_code(), text: server.then(|| format!("{who}{text}\n")) })
             }
         }
     }

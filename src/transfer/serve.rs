@@ -44,7 +44,7 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
     let served =
         greet(link, hello(args, VERSION_MOST)?).and_then(|session| serve_session(args, session, None, ledger.as_ref()));
     if let (Some(ledger), Err(error)) = (&ledger, &served) {
-        ledger.line(&format!("rsync error: {error} (code {})", exit::of(error)));
+        ledger.line(&format!("rsync error: {error} (code {})", error.exit_code()));
     }
     served
 }

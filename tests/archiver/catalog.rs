@@ -11,7 +11,9 @@ mod sqlite;
 
 use std::time::Instant;
 
-use pysmurf_archiver::catalog::{AnyCatalog, Catalog, CatalogError, Hold, Outcome, Pending, Record, RecordId, Settled};
+use pysmurf_archiver::catalog::{
+    AnyCatalog, Catalog, CatalogError, FailedSide, Hold, Outcome, Pending, Record, RecordId, Settled,
+};
 
 /// A sum whose first bytes look like text and end of text.
 const MD5: [u8; 16] = [b'\'', b'"', b'\\', 0, 1, 0xff, 0xfe, 7, 8, 9, 10, 11, 12, 13, 14, 0];
@@ -94,7 +96,12 @@ fn copied(id: i64, path: &str) -> Settled {
 }
 
 fn failed(id: i64, attempts: i64) -> Settled {
-    Settled { id: RecordId(id), attempts, outcome: Outcome::Failed { why: "test".to_owned() }, hold: Hold::default() }
+    Settled {
+        id: RecordId(id),
+        attempts,
+        outcome: Outcome::Failed { why: "test".to_owned(), side: FailedSide::Source },
+        hold: Hold::default(),
+    }
 }
 
 fn setup_message<T>(result: Result<T, CatalogError>) -> String {

@@ -1,13 +1,15 @@
 //! What cannot be used is refused with one clear message, and a file that breaks the far end holds up no other.
 
-use crate::support::archiver::{FarEnd, Place, Run};
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run};
 use crate::support::mariadb::MariaDb;
 use crate::support::sshd::Sshd;
 use crate::support::tools::require;
-use crate::support::wait::wait_until;
+use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, small_files};
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 #[test]
 fn bad_options_are_said_at_once() {
@@ -194,4 +196,33 @@ fn what_refuses_to_say_whether_the_archive_is_there_does_not_say_that_it_is_not(
     let over = Run::to_end(command).expect(1);
     assert_eq!(table.copied(), rows.len(), "{}", over.log);
     assert!(!over.log.contains("is not there") && over.log.contains("the storage node refused it"), "{}", over.log);
+}
+
+/// Its memory holds the password and the key: what a crash leaves, others read later.
+#[test]
+fn a_crash_leaves_no_core() {
+    let place = Place::make();
+    // Whether a core is left here at all depends on the machine.
+    let dumps = |mut command: Command| {
+        command.current_dir(place.archive()).stdout(Stdio::null());
+        let run = Run::start(command);
+        wait_until("it runs", || !run.log().is_empty());
+        run.signal("ABRT");
+        run.wait(PATIENCE).status.core_dumped()
+    };
+    let unlimited = |program: &str| {
+        let mut command = Command::new("prlimit");
+        command.args(["--core=unlimited:unlimited", program]);
+        command
+    };
+    let mut other = unlimited("sh");
+    other.args(["-c", "echo runs >&2; exec sleep 600"]);
+    if !dumps(other) {
+        println!("SKIPPED: no core files are left on this machine");
+        return;
+    }
+    let mut ours = unlimited(PROGRAM);
+    ours.args(["run", "--target", TARGET, "--db", "mysql://nobody:secret@127.0.0.1:1/files", "--data-dir"])
+        .arg(place.archive());
+    assert!(!dumps(ours));
 }

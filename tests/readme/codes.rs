@@ -84,6 +84,14 @@ fn each_code_of_the_page_on_files_is_met() {
     fs::write(at("data/gone"), "again").unwrap();
     assert_eq!(run("run --once DB TO"), 1, "one file is not what was registered");
     files("accept --all --yes", 0);
+    // One of several storage nodes, for a while.
+    assert_eq!(run("init-db --nodes --db sqlite:files.db"), 0);
+    assert_eq!(run("run --once DB TO --node a --nodes a"), 0);
+    files("owe --node a --all", 0);
+    files("owe --node a --id 99", 1);
+    let database = rusqlite::Connection::open(at("files.db")).unwrap();
+    database.execute_batch("DELETE FROM fleet_node; DELETE FROM fleet_owed").unwrap();
+    drop(database);
     for wrong in ["list --no-such-option", "list --db sqlite:nowhere.db --archive-name mine", "show"] {
         assert_eq!(run(&format!("files {wrong}")), 2, "files {wrong}");
     }

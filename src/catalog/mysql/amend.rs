@@ -3,6 +3,7 @@
 //! A row that is to be ignored has NULL for its failures: neither we nor the old archiver take such a row, and what the old
 //! one adds to NULL stays NULL.
 
+use super::nodes;
 use super::note;
 use super::table::quote;
 use super::{LONGEST_PAUSE, MySqlCatalog, TRIES, is_lost_race};
@@ -38,6 +39,14 @@ impl MySqlCatalog {
         let mut transaction = conn.start_transaction(TxOpts::default()).await?;
         let mut done = Vec::with_capacity(changes.len());
         for (row, change) in changes {
+            if let RowChange::Owe(node) = change {
+                let owed = match row.md5() {
+                    Some(md5) => nodes::owe(&mut transaction, &self.table.name, node, (row.id(), &md5)).await?,
+                    None => false,
+                };
+                done.push(owed);
+                continue;
+            }
             let md5 = || Value::from(row.md5().map(Vec::from));
             let (set, given, more, compared) = match change {
                 RowChange::Ignore(_) => {
@@ -55,6 +64,8 @@ impl MySqlCatalog {
                     "copied=0 AND md5sum=? AND failed_copy_attempts=?",
                     vec![md5(), row.attempts().into()],
                 ),
+                // Done above.
+                RowChange::Owe(_) => continue,
                 RowChange::Recopy(source) => (
                     "path=?, failed_copy_attempts=0, copied=0",
                     vec![Value::from(bytes_of(source.as_deref().unwrap_or(row.path())))],

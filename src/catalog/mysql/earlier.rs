@@ -25,7 +25,9 @@ impl MySqlCatalog {
                 after = until;
             }
         }
-        Ok(last.map(RecordId))
+        // Also of rows that are not done yet, since other storage nodes have not proven them.
+        let proven = self.last_proven_at(&copy.path).await?;
+        Ok(last.max(proven).map(RecordId))
     }
 
     async fn last_at(&self, copy: &CopyPlace, by: &str, [after, until]: [i64; 2]) -> Result<Option<i64>, CatalogError> {

@@ -147,7 +147,7 @@ impl MySqlCatalog {
         let table = quote(&self.table.name);
         let query = format!(
             "SELECT {}, copied, instance_id FROM {table} {by} WHERE {condition} ORDER BY id LIMIT {limit}",
-            self.columns()
+            self.columns("path", "failed_copy_attempts")
         );
         let found =
             self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(query, Params::Positional(given)).await).await?;

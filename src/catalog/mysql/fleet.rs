@@ -4,9 +4,12 @@
 use super::connections::{Connections, QUERY_LIMIT, is_gone, within};
 use super::row::{integer, text};
 use super::table::Table;
-use super::{COMMAND_DENIED, is_lost_race};
-use crate::catalog::fleet::{FLEET_SETTINGS, FLEET_TABLES, FleetLane, FleetRules, FleetTables, Muster, Serves, told};
-use crate::catalog::{CatalogError, Created, Database, DatabaseServer, Hold};
+use super::{COMMAND_DENIED, is_lost_race, nodes};
+use crate::catalog::fleet::{
+    FLEET_SETTINGS, FLEET_TABLES, FleetExtent, FleetLane, FleetRules, FleetTables, Muster, SCHEMA_OF_NODES, Serves,
+    told,
+};
+use crate::catalog::{CatalogError, Created, Database, DatabaseServer, Hold, StorageNode};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, Row, ServerError, Value};
 use std::collections::BTreeMap;
@@ -37,7 +40,10 @@ const CREATE: [&str; 5] = [
 pub(super) struct MySqlFleet {
     connections: Arc<Connections>,
     writer: Mutex<Option<Conn>>,
+    /// By what the lanes are known: the table, and those of each storage node are its own.
     table: String,
+    files: String,
+    node: Option<StorageNode>,
     targets: Vec<String>,
     rules: FleetRules,
 }
@@ -94,7 +100,7 @@ pub(super) async fn unfit(conn: &mut Conn, table: &str) -> Result<Option<String>
 }
 
 /// Creates the tables where they are absent.
-pub(super) async fn init(server: &DatabaseServer) -> Result<Vec<Created>, CatalogError> {
+pub(super) async fn init(server: &DatabaseServer, extent: FleetExtent) -> Result<Vec<Created>, CatalogError> {
     let connections = Connections::new(server);
     let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
     let made = connections
@@ -105,7 +111,7 @@ pub(super) async fn init(server: &DatabaseServer) -> Result<Vec<Created>, Catalo
             if let Some(why) = unfit(conn, &table.name).await? {
                 return Ok(Err(why));
             }
-            match create(conn).await {
+            match create(conn, extent).await {
                 Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => {
                     Ok(Err(format!("{}; grant CREATE on it to user {}", error.message, server.user)))
                 }
@@ -117,7 +123,7 @@ pub(super) async fn init(server: &DatabaseServer) -> Result<Vec<Created>, Catalo
     made.map_err(|why| CatalogError::Setup(format!("Database {}: {why}", Database::Mysql(server.clone()))))
 }
 
-async fn create(conn: &mut Conn) -> Result<Vec<Created>, Error> {
+async fn create(conn: &mut Conn, extent: FleetExtent) -> Result<Vec<Created>, Error> {
     let mut created = Vec::new();
     for (name, statement) in FLEET_TABLES.into_iter().zip(CREATE) {
         let there = "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
@@ -130,13 +136,24 @@ async fn create(conn: &mut Conn) -> Result<Vec<Created>, Error> {
     for setting in FLEET_SETTINGS {
         conn.exec_drop("INSERT IGNORE INTO fleet_setting (name, value) VALUES (?, ?)", setting).await?;
     }
+    if extent == FleetExtent::Nodes {
+        let made = nodes::create(conn).await?.into_iter();
+        created.extend(made.map(|(table, new)| Created { table: table.to_owned(), new }));
+        conn.exec_drop("UPDATE fleet_setting SET value=? WHERE name='schema'", (SCHEMA_OF_NODES,)).await?;
+    }
     Ok(created)
 }
 
 impl MySqlFleet {
-    pub(super) fn new(connections: Arc<Connections>, table: &Table, targets: &[String], rules: FleetRules) -> Self {
-        let targets = targets.to_vec();
-        Self { connections, writer: Mutex::default(), table: table.name.clone(), targets, rules }
+    pub(super) fn new(
+        connections: Arc<Connections>,
+        (table, node): (&Table, Option<StorageNode>),
+        targets: &[String],
+        rules: FleetRules,
+    ) -> Self {
+        let (targets, files) = (targets.to_vec(), table.name.clone());
+        let table = node.as_ref().map_or_else(|| files.clone(), |node| node.rows_of(&files));
+        Self { connections, writer: Mutex::default(), table, files, node, targets, rules }
     }
 
     /// Has something done on the connection for writing, once more where it lost a race or the connection: each of our
@@ -289,8 +306,13 @@ impl FleetTables for MySqlFleet {
     async fn join(&self, mover: &str) -> Result<(), CatalogError> {
         let lanes = (0..self.rules.lanes).map(|lane| lane.to_string()).collect::<Vec<_>>();
         let (serving, serving_values) = self.serving(mover);
-        self.write(|conn| {
+        let joined = self.write(|conn| {
             on(conn, async |conn| {
+                if nodes::exist(conn).await?
+                    && let Some(why) = nodes::enter(conn, &self.files, &self.targets, self.node.as_ref()).await?
+                {
+                    return Ok(Some(why));
+                }
                 // By itself, before there is anything of ours in a transaction: most find them there.
                 for target in &self.targets {
                     let there = "SELECT COUNT(*) FROM fleet_lane WHERE table_name=? AND target=?";
@@ -307,10 +329,11 @@ impl FleetTables for MySqlFleet {
                 let insert = "INSERT IGNORE INTO fleet_mover (mover, site, beat, told) VALUES (?, '', 0, ?)";
                 conn.exec_drop(insert, (mover, told())).await?;
                 conn.exec_drop(&serving, Params::Positional(serving_values.clone())).await?;
-                conn.query_drop("COMMIT").await
+                conn.query_drop("COMMIT").await?;
+                Ok(None)
             })
-        })
-        .await
+        });
+        joined.await?.map_or(Ok(()), |why| Err(CatalogError::Setup(why)))
     }
 
     async fn beat(&self, mover: &str) -> Result<bool, CatalogError> {
@@ -429,8 +452,10 @@ pub(super) struct Ours<'a> {
     targets: &'a [String],
 }
 
-/// The lane of a row, by the last part of its path.
-const LANE: &str = "CRC32(IFNULL(SUBSTRING_INDEX(path, '/', -1), ''))";
+/// The lane of a row, by the last part of its file's path, which is in this column.
+fn lane(path: &str) -> String {
+    format!("CRC32(IFNULL(SUBSTRING_INDEX({path}, '/', -1), ''))")
+}
 
 impl<'a> Ours<'a> {
     /// `held`: lanes with their takings; all rows of the targets where there are none.
@@ -439,11 +464,12 @@ impl<'a> Ours<'a> {
     }
 
     /// Columns behind all others, by which a row's hold is known.
-    pub(super) fn columns(&self) -> String {
+    pub(super) fn columns(&self, path: &str) -> String {
         match &self.held {
             Some(_) => format!(
-                ", {} AS fleet_target, {LANE} % {} AS fleet_lane",
+                ", {} AS fleet_target, {} % {} AS fleet_lane",
                 which("instance_id", self.targets.len()),
+                lane(path),
                 self.lanes
             ),
             None => String::new(),
@@ -463,7 +489,7 @@ impl<'a> Ours<'a> {
         by_target
     }
 
-    pub(super) fn condition(&self) -> String {
+    pub(super) fn condition(&self, path: &str) -> String {
         if self.held.is_none() {
             return format!("instance_id IN ({})", vec!["?"; self.targets.len()].join(", "));
         }
@@ -475,7 +501,7 @@ impl<'a> Ours<'a> {
             true => "instance_id=?".to_owned(),
             false => {
                 let lanes: Vec<String> = lanes.iter().map(u32::to_string).collect();
-                format!("instance_id=? AND {LANE} % {} IN ({})", self.lanes, lanes.join(", "))
+                format!("instance_id=? AND {} % {} IN ({})", lane(path), self.lanes, lanes.join(", "))
             }
         };
         format!("({})", by_target.values().map(of_target).collect::<Vec<_>>().join(" OR "))

@@ -1,8 +1,8 @@
 //! The notes in MySQL.
 
+use super::super::RecordId;
 use super::super::files::IGNORED;
 use super::super::note::{Keeping, NOTES, Note, short};
-use super::super::{RecordId, Settled};
 use super::row::{integer, text};
 use super::{COMMAND_DENIED, is_lost_race};
 use crate::clock::unix_now;
@@ -15,6 +15,14 @@ pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS archiver_note (table
 
 /// Void notes that are removed at a time.
 const TIDIED: u32 = 1000;
+
+/// What is to be noted, and of which rows no longer anything.
+#[derive(Default)]
+pub(super) struct RowNotes {
+    /// With the failures that are counted now.
+    pub(super) failed: Vec<(RecordId, i64, String)>,
+    pub(super) proven: Vec<RecordId>,
+}
 
 /// Whether notes are kept: found out when there is the first one.
 #[derive(Default)]
@@ -55,13 +63,12 @@ impl Notes {
         &self,
         transaction: &mut impl Queryable,
         table: &str,
-        failed: &[(&Settled, String)],
-        proven: &[RecordId],
+        due: &RowNotes,
     ) -> Result<(), Error> {
         if !self.kept() {
             return Ok(());
         }
-        match put(transaction, table, failed, proven).await {
+        match put(transaction, table, due).await {
             Err(Error::Server(error)) if !is_lost_race(error.code) => {
                 self.off(&error.message);
                 Ok(())
@@ -98,8 +105,7 @@ async fn make(conn: &mut Conn, table: &str) -> Result<(), Error> {
 async fn put(
     transaction: &mut impl Queryable,
     table: &str,
-    failed: &[(&Settled, String)],
-    proven: &[RecordId],
+    RowNotes { failed, proven }: &RowNotes,
 ) -> Result<(), Error> {
     let table = unquoted(table);
     if !failed.is_empty() {
@@ -109,9 +115,8 @@ async fn put(
             vec!["(?, ?, ?, ?, ?)"; failed.len()].join(", ")
         );
         let now = unix_now();
-        let values = failed.iter().flat_map(|(row, why)| {
-            let attempts = row.attempts.saturating_add(1);
-            [table.clone().into(), row.id.0.into(), attempts.into(), now.into(), short(why).into()]
+        let values = failed.iter().flat_map(|(id, attempts, why)| {
+            [table.clone().into(), id.0.into(), (*attempts).into(), now.into(), short(why).into()]
         });
         transaction.exec_drop(insert, Params::Positional(values.collect())).await?;
     }

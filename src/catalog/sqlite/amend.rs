@@ -1,9 +1,9 @@
 //! What people have done to rows.
 
 use super::indexes::UNCOPIED;
-use super::record::hex;
+use super::row::hex;
 use super::table::{CREATE_NOTES, FILES};
-use super::{SqliteCatalog, note};
+use super::{SqliteCatalog, nodes, note};
 use crate::catalog::files::{FileRow, IGNORED, RowChange, bytes_of};
 use crate::catalog::note::short;
 use crate::catalog::{CatalogError, Md5};
@@ -77,6 +77,10 @@ impl Statements {
                     format!("{UNCOPIED} AND lower(local_md5sum) = ?5 AND failed_copy_attempts = {}", row.attempts());
                 run(set, &more, [&hex(now), &md5(row.md5())])
             }
+            RowChange::Owe(node) => match row.md5() {
+                Some(md5) if nodes::exist(transaction)? => nodes::owe(transaction, node, (row.id(), &hex(&md5))),
+                _ => Ok(false),
+            },
             RowChange::Recopy(_) => {
                 let set = "remote_md5sum = NULL, failed_copy_attempts = 0";
                 run(set, "remote_md5sum = local_md5sum AND lower(local_md5sum) = ?4", [&md5(row.md5()), &0])

@@ -1,7 +1,7 @@
 //! Rows as the Python monitor writes them.
 
 use super::SqliteCatalog;
-use super::record::hex;
+use super::row::hex;
 use super::table::FILES;
 use super::trouble::{trouble, unavailable};
 use crate::catalog::CatalogError;

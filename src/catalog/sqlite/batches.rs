@@ -2,7 +2,7 @@
 //! kept for as long as somebody may ask for it.
 
 use super::SqliteCatalog;
-use super::record::hex;
+use super::row::hex;
 use super::table::{FILES, PATH_LIMIT};
 use crate::catalog::{CatalogError, Md5, RecordId};
 use crate::clock::unix_now;

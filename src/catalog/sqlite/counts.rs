@@ -2,6 +2,7 @@
 
 use super::SqliteCatalog;
 use super::indexes::{INDEX_ARCHIVE, INDEX_UNCOPIED, UNCOPIED, has};
+use super::nodes;
 use super::table::FILES;
 use super::walk::BOTTOM;
 use crate::catalog::{CatalogError, Totals};
@@ -15,11 +16,22 @@ impl SqliteCatalog {
 
     /// How many rows are in which state.
     pub(super) async fn count(&self) -> Result<Totals, CatalogError> {
-        if self.is_indexed().await? {
-            return self.count_by_indexes().await;
+        let mut totals = match self.is_indexed().await? {
+            true => self.count_by_indexes().await?,
+            false => {
+                let counted = self.walk(BOTTOM, RowCounts::default(), self.counting("", "")).await?.0;
+                Totals { copied: counted.rows - counted.uncopied, ..counted.totals }
+            }
+        };
+        if let Some(node) = self.node.clone() {
+            let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
+            let owed = self.run(move |connection| nodes::count_owed(connection, &node, (&archive, max_attempts)));
+            let [waiting, given_up] = owed.await?;
+            totals.pending += waiting;
+            totals.given_up += given_up;
+            totals.copied = totals.copied.saturating_sub(waiting + given_up);
         }
-        let counted = self.walk(BOTTOM, RowCounts::default(), self.counting("", "")).await?.0;
-        Ok(Totals { copied: counted.rows - counted.uncopied, ..counted.totals })
+        Ok(totals)
     }
 
     /// The same, without a look at each row that is copied.
@@ -32,6 +44,22 @@ impl SqliteCatalog {
         Ok(Totals { copied: all.unsigned_abs().saturating_sub(counted.uncopied), ..counted.totals })
     }
 
+    /// What makes a row one that waits, for the storage node that is worked for.
+    fn waiting_here(&self) -> String {
+        match &self.node {
+            Some(node) => format!("{} AND {}", self.waiting(), nodes::is_due(node)),
+            None => self.waiting(),
+        }
+    }
+
+    /// Its failures, as they count there.
+    fn failures(&self) -> String {
+        match &self.node {
+            Some(node) => format!("max(failed_copy_attempts, {})", nodes::attempts(node)),
+            None => "failed_copy_attempts".to_owned(),
+        }
+    }
+
     /// A look that counts, `by` an index and only what `more` says.
     fn counting(
         &self,
@@ -39,11 +67,11 @@ impl SqliteCatalog {
         more: &str,
     ) -> impl Fn(&mut Connection, [i64; 2], &mut RowCounts) -> Result<bool, Error> + use<> {
         let query = format!(
-            "SELECT COUNT(CASE WHEN {0} AND failed_copy_attempts < ?2 THEN 1 END), \
-             COUNT(CASE WHEN {0} AND failed_copy_attempts >= ?2 THEN 1 END), \
+            "SELECT COUNT(CASE WHEN {0} AND {1} < ?2 THEN 1 END), COUNT(CASE WHEN {0} AND {1} >= ?2 THEN 1 END), \
              COUNT(CASE WHEN {UNCOPIED} THEN 1 END), COUNT(*) FROM {FILES} {by} \
              WHERE id > ?3 AND id <= ?4 AND archive_name = ?1 {more}",
-            self.waiting()
+            self.waiting_here(),
+            self.failures()
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
         move |connection, [after, last], counts| {
@@ -63,8 +91,9 @@ impl SqliteCatalog {
         let indexed = self.run(|connection| has(connection, INDEX_UNCOPIED)).await?;
         let by = if indexed { format!("INDEXED BY {INDEX_UNCOPIED}") } else { String::new() };
         let query = format!(
-            "SELECT MIN(timestamp) FROM {FILES} {by} WHERE id > ?3 AND id <= ?4 AND {} AND failed_copy_attempts < ?2",
-            self.waiting()
+            "SELECT MIN(timestamp) FROM {FILES} {by} WHERE id > ?3 AND id <= ?4 AND {} AND {} < ?2",
+            self.waiting_here(),
+            self.failures()
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
         let look = move |connection: &mut Connection, [after, last]: [i64; 2], oldest: &mut Option<f64>| {

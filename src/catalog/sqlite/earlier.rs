@@ -2,6 +2,7 @@
 
 use super::SqliteCatalog;
 use super::indexes::{INDEX_REMOTE, has};
+use super::nodes;
 use super::table::FILES;
 use super::timecodes::timecode_of;
 use crate::catalog::{CatalogError, CopyPlace, RecordId};
@@ -29,6 +30,15 @@ impl SqliteCatalog {
                 self.run(move |connection| last_of(connection, &query, params![archive, path])).await?
             }
             false => self.last_at(copy).await?,
+        };
+        let last = match self.node.clone() {
+            Some(node) => {
+                let path = copy.path.clone();
+                let proven = self.run(move |connection| nodes::last_proven_at(connection, &node, &path)).await?;
+                // Also of rows that are not done yet, since other nodes have not proven them.
+                last.into_iter().chain(proven).max_by_key(|(id, _)| *id)
+            }
+            None => last,
         };
         let source = copy.source.as_os_str().as_bytes();
         Ok(last.filter(|(_, path)| path == source).map(|(id, _)| RecordId(id)))

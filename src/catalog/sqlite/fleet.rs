@@ -3,13 +3,15 @@
 
 use super::handle::OpenFor;
 use super::handle::connect;
+use super::nodes;
 use super::table::FILES;
 use super::trouble::{in_time, on_own_thread, trouble};
 use super::walk::FileCalls;
 use crate::catalog::fleet::{
-    FLEET_SETTINGS, FLEET_TABLES, FleetLane, FleetRules, FleetTables, Muster, NODE, Serves, told,
+    FLEET_SETTINGS, FLEET_TABLES, FleetExtent, FleetLane, FleetRules, FleetTables, Muster, NODE, SCHEMA_OF_NODES,
+    Serves, told,
 };
-use crate::catalog::{CatalogError, Created, Database, Hold, Looked, Outcome, Pending, Settled};
+use crate::catalog::{CatalogError, Created, Database, Hold, Looked, Outcome, Pending, Settled, StorageNode};
 use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,10 +27,19 @@ const CREATE: [&str; 5] = [
      gen INTEGER NOT NULL, path VARCHAR NOT NULL, sum BLOB NOT NULL, at FLOAT NOT NULL, PRIMARY KEY (table_name, row_id, node)) WITHOUT ROWID",
 ];
 
+/// Whose lanes are meant.
+struct FleetRows {
+    table: String,
+    archive: String,
+}
+
 /// The tables, as the mover's own connection reaches them.
 pub(super) struct SqliteFleet {
     calls: FileCalls,
     archive: String,
+    /// By what the lanes are known: those of each storage node are its own.
+    rows: String,
+    node: Option<StorageNode>,
     rules: FleetRules,
 }
 
@@ -53,17 +64,17 @@ pub(super) fn find(connection: &Connection) -> Result<Option<Result<FleetRules, 
 }
 
 /// Creates the tables where they are absent.
-pub(super) async fn init(path: &Path) -> Result<Vec<Created>, CatalogError> {
+pub(super) async fn init(path: &Path, extent: FleetExtent) -> Result<Vec<Created>, CatalogError> {
     let file = path.to_owned();
     let database = Database::Sqlite(path.to_owned()).to_string();
     let creating = on_own_thread(&database, move |database| {
         let mut connection = connect(&file, database, OpenFor::Use)?;
-        create(&mut connection).map_err(|error| trouble(database, error))
+        create(&mut connection, extent).map_err(|error| trouble(database, error))
     });
     in_time(&database, creating).await
 }
 
-fn create(connection: &mut Connection) -> Result<Vec<Created>, Error> {
+fn create(connection: &mut Connection, extent: FleetExtent) -> Result<Vec<Created>, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut created = Vec::new();
     for (name, statement) in FLEET_TABLES.into_iter().zip(CREATE) {
@@ -76,6 +87,11 @@ fn create(connection: &mut Connection) -> Result<Vec<Created>, Error> {
     }
     for (name, value) in FLEET_SETTINGS {
         transaction.execute("INSERT OR IGNORE INTO fleet_setting (name, value) VALUES (?, ?)", [name, value])?;
+    }
+    if extent == FleetExtent::Nodes {
+        let made = nodes::create(&transaction)?.into_iter();
+        created.extend(made.map(|(table, new)| Created { table: table.to_owned(), new }));
+        transaction.execute("UPDATE fleet_setting SET value = ? WHERE name = 'schema'", [SCHEMA_OF_NODES])?;
     }
     transaction.commit()?;
     Ok(created)
@@ -99,22 +115,31 @@ pub(super) fn prove(transaction: &Connection, mover: &str, row: &Settled, now: f
 /// place ends with the name of the file: so no two movers ever put different bytes under one name.
 pub(super) fn ours(looked: Looked, held: &BTreeMap<u32, i64>, lanes: u32) -> Looked {
     let of_lane = |row: Pending| {
-        let place = match &row {
-            Pending::Ready(record) => match &record.naming {
-                crate::catalog::Naming::Given(path) => path.as_str(),
-                _ => "",
-            },
-            Pending::Unusable { .. } => "",
-        };
-        let lane = lane(place, lanes);
+        let lane = lane(file_name(&row), lanes);
         held.get(&lane).map(|taking| row.held_by(Hold { lane, taking: *taking }))
     };
     Looked { rows: looked.rows.into_iter().filter_map(of_lane).collect(), ..looked }
 }
 
-/// The lane of a row by the last part of its place. FNV-1a: the same in every version.
-fn lane(place: &str, lanes: u32) -> u32 {
-    let name = place.rsplit('/').next().unwrap_or_default();
+/// Leaves of a look the rows that go to this storage node.
+pub(super) fn of_node(looked: Looked, node: &StorageNode) -> Looked {
+    Looked { rows: looked.rows.into_iter().filter(|row| node.takes(file_name(row))).collect(), ..looked }
+}
+
+/// The last part of a row's place.
+fn file_name(row: &Pending) -> &str {
+    let place = match row {
+        Pending::Ready(record) => match &record.naming {
+            crate::catalog::Naming::Given(path) => path.as_str(),
+            _ => "",
+        },
+        Pending::Unusable { .. } => "",
+    };
+    place.rsplit('/').next().unwrap_or_default()
+}
+
+/// The lane of a row by the name of its file. FNV-1a: the same in every version.
+fn lane(name: &str, lanes: u32) -> u32 {
     let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
@@ -122,21 +147,22 @@ fn lane(place: &str, lanes: u32) -> u32 {
 }
 
 impl SqliteFleet {
-    pub(super) fn new(calls: FileCalls, archive: &str, rules: FleetRules) -> Self {
-        Self { calls, archive: archive.to_owned(), rules }
+    pub(super) fn new(calls: FileCalls, archive: &str, node: Option<StorageNode>, rules: FleetRules) -> Self {
+        let rows = node.as_ref().map_or_else(|| FILES.to_owned(), |node| node.rows_of(FILES));
+        Self { calls, archive: archive.to_owned(), rows, node, rules }
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Transaction<'_>, &str) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Transaction<'_>, &FleetRows) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, CatalogError> {
-        let archive = self.archive.clone();
+        let rows = FleetRows { table: self.rows.clone(), archive: self.archive.clone() };
         self.calls
             .run_with(move |handle, database| {
                 let connection = handle.current(database)?;
                 let written = || {
                     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                    let value = work(&transaction, &archive)?;
+                    let value = work(&transaction, &rows)?;
                     transaction.commit()?;
                     Ok(value)
                 };
@@ -149,11 +175,11 @@ impl SqliteFleet {
     async fn fenced(
         &self,
         mover: &str,
-        work: impl FnOnce(&Transaction<'_>, &str) -> Result<(), Error> + Send + 'static,
+        work: impl FnOnce(&Transaction<'_>, &FleetRows) -> Result<(), Error> + Send + 'static,
     ) -> Result<bool, CatalogError> {
         let mover = mover.to_owned();
-        self.run(move |transaction, archive| match fence(transaction, &mover)? {
-            true => work(transaction, archive).map(|()| true),
+        self.run(move |transaction, rows| match fence(transaction, &mover)? {
+            true => work(transaction, rows).map(|()| true),
             false => Ok(false),
         })
         .await
@@ -162,18 +188,23 @@ impl SqliteFleet {
 
 impl FleetTables for SqliteFleet {
     async fn join(&self, mover: &str) -> Result<(), CatalogError> {
-        let (mover, lanes) = (mover.to_owned(), self.rules.lanes);
-        self.run(move |transaction, archive| {
+        let (mover, lanes, node) = (mover.to_owned(), self.rules.lanes, self.node.clone());
+        let refused = self.run(move |transaction, rows| {
+            if nodes::exist(transaction)?
+                && let Some(why) = nodes::enter(transaction, &rows.archive, node.as_ref())?
+            {
+                return Ok(Some(why));
+            }
             let insert = "INSERT OR IGNORE INTO fleet_mover (mover, site, beat, told) VALUES (?, '', 0, ?)";
             transaction.execute(insert, [&mover, &told()])?;
-            serve(transaction, &mover, archive)?;
+            serve(transaction, &mover, rows)?;
             for lane in 0..lanes {
                 let insert = "INSERT OR IGNORE INTO fleet_lane (table_name, target, lane) VALUES (?, ?, ?)";
-                transaction.execute(insert, params![FILES, archive, lane])?;
+                transaction.execute(insert, params![rows.table, rows.archive, lane])?;
             }
-            Ok(())
-        })
-        .await
+            Ok(None)
+        });
+        refused.await?.map_or(Ok(()), |why| Err(CatalogError::Setup(why)))
     }
 
     async fn beat(&self, mover: &str) -> Result<bool, CatalogError> {
@@ -181,10 +212,11 @@ impl FleetTables for SqliteFleet {
     }
 
     async fn muster(&self) -> Result<Muster, CatalogError> {
-        let (archive, lanes) = (self.archive.clone(), self.rules.lanes);
+        let rows = FleetRows { table: self.rows.clone(), archive: self.archive.clone() };
+        let lanes = self.rules.lanes;
         self.calls
             .run_with(move |handle, database| {
-                muster(handle.current(database)?, &archive, lanes).map_err(|error| trouble(database, error))
+                muster(handle.current(database)?, &rows, lanes).map_err(|error| trouble(database, error))
             })
             .await
     }
@@ -214,11 +246,11 @@ impl FleetTables for SqliteFleet {
 
     async fn take(&self, mover: &str, lanes: &[u32]) -> Result<bool, CatalogError> {
         let (holder, lanes) = (mover.to_owned(), lanes.to_vec());
-        self.fenced(mover, move |transaction, archive| {
+        self.fenced(mover, move |transaction, rows| {
             let take = "UPDATE fleet_lane SET holder = ?, gen = gen + 1 \
                         WHERE table_name = ? AND target = ? AND lane = ? AND holder IS NULL";
             for lane in lanes {
-                transaction.execute(take, params![holder, FILES, archive, lane])?;
+                transaction.execute(take, params![holder, rows.table, rows.archive, lane])?;
             }
             Ok(())
         })
@@ -227,11 +259,11 @@ impl FleetTables for SqliteFleet {
 
     async fn give(&self, mover: &str, lanes: &[u32]) -> Result<bool, CatalogError> {
         let (holder, lanes) = (mover.to_owned(), lanes.to_vec());
-        self.fenced(mover, move |transaction, archive| {
+        self.fenced(mover, move |transaction, rows| {
             let give =
                 "UPDATE fleet_lane SET holder = NULL WHERE holder = ? AND table_name = ? AND target = ? AND lane = ?";
             for lane in lanes {
-                transaction.execute(give, params![holder, FILES, archive, lane])?;
+                transaction.execute(give, params![holder, rows.table, rows.archive, lane])?;
             }
             Ok(())
         })
@@ -240,8 +272,8 @@ impl FleetTables for SqliteFleet {
 
     async fn serve(&self, mover: &str, serves: Serves) -> Result<bool, CatalogError> {
         let who = mover.to_owned();
-        self.fenced(mover, move |transaction, archive| match serves {
-            Serves::Lanes => serve(transaction, &who, archive),
+        self.fenced(mover, move |transaction, rows| match serves {
+            Serves::Lanes => serve(transaction, &who, rows),
             Serves::Nothing => transaction.execute("DELETE FROM fleet_target WHERE mover = ?", [&who]).map(drop),
         })
         .await
@@ -262,13 +294,13 @@ impl FleetTables for SqliteFleet {
     }
 
     fn name(&self) -> String {
-        format!("table {FILES}")
+        format!("table {}", self.rows)
     }
 }
 
-fn serve(transaction: &Connection, mover: &str, archive: &str) -> Result<(), Error> {
+fn serve(transaction: &Connection, mover: &str, rows: &FleetRows) -> Result<(), Error> {
     let insert = "INSERT OR IGNORE INTO fleet_target (mover, table_name, target) VALUES (?, ?, ?)";
-    transaction.execute(insert, [mover, FILES, archive]).map(drop)
+    transaction.execute(insert, [mover, &rows.table, &rows.archive]).map(drop)
 }
 
 /// Frees what is a mover's.
@@ -277,16 +309,16 @@ fn free(transaction: &Connection, mover: &str) -> Result<(), Error> {
     transaction.execute("DELETE FROM fleet_target WHERE mover = ?", [mover]).map(drop)
 }
 
-fn muster(connection: &mut Connection, archive: &str, lanes: u32) -> Result<Muster, Error> {
+fn muster(connection: &mut Connection, rows: &FleetRows, lanes: u32) -> Result<Muster, Error> {
     let transaction = connection.transaction()?;
     let mut movers = transaction.prepare_cached("SELECT mover, beat FROM fleet_mover")?;
     let movers = movers.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     let servers =
         "SELECT COUNT(*) FROM fleet_target JOIN fleet_mover USING (mover) WHERE table_name = ? AND target = ?";
-    let servers = transaction.prepare_cached(servers)?.query_row([FILES, archive], |row| row.get(0))?;
+    let servers = transaction.prepare_cached(servers)?.query_row([&rows.table, &rows.archive], |row| row.get(0))?;
     let query = "SELECT lane, holder, gen FROM fleet_lane WHERE table_name = ? AND target = ? AND lane < ?";
     let mut query = transaction.prepare_cached(query)?;
-    let lanes = query.query_map(params![FILES, archive, lanes], |row| {
+    let lanes = query.query_map(params![rows.table, rows.archive, lanes], |row| {
         Ok(FleetLane { lane: row.get(0)?, holder: row.get(1)?, taking: row.get(2)? })
     })?;
     Ok(Muster { movers, servers: [(0, servers)].into(), lanes: lanes.collect::<Result<_, _>>()? })

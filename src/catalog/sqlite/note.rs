@@ -1,15 +1,16 @@
 //! The notes in SQLite.
 
+use super::super::RecordId;
 use super::super::files::IGNORED;
 use super::super::note::{NOTES, Note, short};
-use super::super::{RecordId, Settled};
 use super::table::{CREATE_NOTES, FILES, PATH_LIMIT};
 use rusqlite::{Connection, Error, Transaction, params};
 
 /// What is to be noted, and of which rows no longer anything.
 #[derive(Default)]
 pub(super) struct DueNotes<'a> {
-    pub(super) failed: Vec<(&'a Settled, &'a str)>,
+    /// With the failures that are counted now.
+    pub(super) failed: Vec<(RecordId, i64, &'a str)>,
     pub(super) proven: Vec<RecordId>,
 }
 
@@ -43,8 +44,8 @@ impl DueNotes<'_> {
         let mut put = connection.prepare_cached(
             "INSERT OR REPLACE INTO archiver_note (table_name, id, attempts, noted_at, why) VALUES (?, ?, ?, ?, ?)",
         )?;
-        for (row, why) in &self.failed {
-            put.execute(params![FILES, row.id.0, row.attempts.saturating_add(1), now, short(why)])?;
+        for (id, attempts, why) in &self.failed {
+            put.execute(params![FILES, id.0, attempts, now, short(why)])?;
         }
         let mut forget = connection.prepare_cached("DELETE FROM archiver_note WHERE table_name = ? AND id = ?")?;
         for id in &self.proven {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use super::indexes::{INDEX_LOCAL, INDEX_NAME, NAME, has};
 use super::parts::{IdRange, SINCE, prunable};
-use super::record::hex;
+use super::row::hex;
 use super::table::{FILES, PATH_LIMIT};
 use super::{SqliteCatalog, row};
 use crate::catalog::{CatalogError, Md5, Pending, RecordId};
@@ -70,8 +70,9 @@ impl SqliteCatalog {
         let query = format!(
             "SELECT id, 0, local_path, 'x', local_md5sum, {SINCE} FROM {FILES} WHERE id > ?2 AND id <= ?3 \
              AND archive_name = ?1 AND {} AND typeof({SINCE}) IN ('real', 'integer') AND {SINCE} < ?4 \
-             AND octet_length(local_path) <= {PATH_LIMIT} ORDER BY {SINCE}, id",
-            prunable()
+             AND octet_length(local_path) <= {PATH_LIMIT} {} ORDER BY {SINCE}, id",
+            prunable(),
+            self.not_owed
         );
         let archive = self.archive.clone();
         self.run(move |connection| {
@@ -154,8 +155,8 @@ impl SqliteCatalog {
             }
         }
         let rows = files.iter().map(|file| (file.id.0, file.path.clone(), hex(&file.md5))).collect::<Vec<_>>();
-        let archive = self.archive.clone();
-        let same = self.run(move |connection| still_prunable(connection, &archive, &rows)).await?;
+        let (archive, not_owed) = (self.archive.clone(), self.not_owed);
+        let same = self.run(move |connection| still_prunable(connection, (&archive, not_owed), &rows)).await?;
         let why = files.iter_mut().zip(same).map(|(file, same)| match same {
             false => Some(Needed::RowChanged),
             true => needs.judge(file),
@@ -221,10 +222,14 @@ impl SqliteCatalog {
 }
 
 /// Whether each row, with its path and sum, is one whose file may be deleted.
-fn still_prunable(connection: &Connection, archive: &str, rows: &[(i64, PathBuf, String)]) -> Result<Vec<bool>, Error> {
+fn still_prunable(
+    connection: &Connection,
+    (archive, not_owed): (&str, &str),
+    rows: &[(i64, PathBuf, String)],
+) -> Result<Vec<bool>, Error> {
     let query = format!(
         "SELECT COUNT(*) FROM {FILES} WHERE id = ?1 AND archive_name = ?2 AND CAST(local_path AS BLOB) = ?3 \
-         AND lower(local_md5sum) = ?4 AND {}",
+         AND lower(local_md5sum) = ?4 AND {} {not_owed}",
         prunable()
     );
     let mut statement = connection.prepare_cached(&query)?;

@@ -2,7 +2,7 @@
 
 use super::SqliteCatalog;
 use super::indexes::{self, INDEX_LOCAL, INDEX_REMOTE};
-use super::record::hex;
+use super::row::hex;
 use super::table::{FILES, PATH_LIMIT, TIMECODES};
 use super::timecodes::{self, timecode_of};
 use super::walk::BOTTOM;

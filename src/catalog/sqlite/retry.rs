@@ -3,7 +3,7 @@
 use super::indexes::{self, INDEX_FAILED};
 use super::table::FILES;
 use super::walk::BOTTOM;
-use super::{SqliteCatalog, note};
+use super::{SqliteCatalog, nodes, note};
 use crate::catalog::{CatalogError, Note, RecordId, Retry};
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -18,7 +18,9 @@ impl SqliteCatalog {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut changed = 0;
             for id in ids {
-                changed += transaction.prepare_cached(&update)?.execute(params![archive, max_attempts, id.0])?;
+                let values = params![archive, max_attempts, id.0];
+                changed += nodes::forget(&transaction, "archive_name = ?1 AND id = ?3 AND (1 OR ?2)", values)?;
+                changed += transaction.prepare_cached(&update)?.execute(values)?;
             }
             transaction.commit()?;
             Ok(changed as u64)
@@ -42,11 +44,15 @@ impl SqliteCatalog {
     pub(super) async fn retry_all(&self, pattern: Option<&String>) -> Result<u64, CatalogError> {
         let (condition, given) = self.meant(pattern);
         let update = format!("UPDATE {FILES} SET failed_copy_attempts = 0 WHERE {condition}");
+        let like = if pattern.is_some() { "AND local_path LIKE ?5 ESCAPE '|'" } else { "" };
+        let at_nodes = format!("id > ?3 AND id <= ?4 AND archive_name = ?1 {like} AND (1 OR ?2 OR ?5)");
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
         let look = move |connection: &mut Connection, [after, last]: [i64; 2], changed: &mut u64| {
-            let now =
-                connection.prepare_cached(&update)?.execute(params![archive, max_attempts, after, last, given])?;
-            *changed += now as u64;
+            let values = params![archive, max_attempts, after, last, given];
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let now = nodes::forget(&transaction, &at_nodes, values)?;
+            *changed += (now + transaction.prepare_cached(&update)?.execute(values)?) as u64;
+            transaction.commit()?;
             Ok(true)
         };
         Ok(self.walk(BOTTOM, 0, look).await?.0)

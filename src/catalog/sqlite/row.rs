@@ -61,6 +61,11 @@ fn text<'a>(column: &str, value: ValueRef<'a>) -> Result<&'a [u8], String> {
     }
 }
 
+/// A sum as the table has it.
+pub(super) fn hex(md5: &Md5) -> String {
+    md5.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn from_hex(hex: &[u8]) -> Option<Md5> {
     if hex.len() != 32 {
         return None;

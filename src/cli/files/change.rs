@@ -1,12 +1,13 @@
 //! `files ignore`, `unignore`, `accept`, `recopy`: what is to become of rows.
 
-use super::super::SOME_FAILED;
+use super::super::console::have_looked;
 use super::super::flags::TableArgs;
-use super::super::flags::files::{AcceptArgs, ChangeArgs, ChoiceArgs, RecopyArgs};
+use super::super::flags::files::{AcceptArgs, ChangeArgs, ChoiceArgs, OweArgs, RecopyArgs};
 use super::super::output::{json_object, print, printable, say};
+use super::super::{SOME_FAILED, plan};
 use super::wording::named;
 use super::{PAGE, Pages, chosen, open, rows, tell_strangers};
-use crate::catalog::files::{FileRow, FileStates};
+use crate::catalog::files::{FileRow, FileState, FileStates, RowChange};
 use crate::catalog::{AnyCatalog, Catalog};
 use crate::console::files::decision::{Decision, Unfit, accepted, ignored, unignored};
 use crate::console::files::sources::Searched;
@@ -64,6 +65,27 @@ pub(super) fn recopy(args: &RecopyArgs) -> Result<u8> {
     doing.run_with(|catalog, rows| {
         Searched::decisions(catalog, rows, source.map(|path| (path, single))).map_err(|why| anyhow!(why))
     })
+}
+
+/// Has a storage node owe its copies.
+pub(super) fn owe(args: &OweArgs) -> Result<u8> {
+    let known = runtime()?.block_on(async {
+        let catalog = open(&args.change.table).await?;
+        let known = catalog.storage_nodes().await;
+        catalog.close().await;
+        anyhow::Ok(known?)
+    })?;
+    if !known.contains(&args.node) {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        bail!("Option --node: these rows have no storage node {:?}; they have {known}", args.node);
+    }
+    let code = doing(&args.change, "owed by it").run(|row| match (row.state, row.md5()) {
+        (FileState::Ignored(why), _) => Err(Unfit::NotMeant(why.to_owned())),
+        (_, None) => Err(Unfit::Trouble("the row cannot be used as it stands".to_owned())),
+        _ => Ok(RowChange::Owe(args.node.clone())),
+    });
+    have_looked(&plan::table(&args.change.table)?.1.selection.targets);
+    code
 }
 
 fn doing<'a>(args: &'a ChangeArgs, done: &'static str) -> Doing<'a> {

@@ -6,6 +6,7 @@ use super::super::{SOME_FAILED, USAGE};
 use super::wording::{age, moment};
 use super::{inspect, tell_strangers};
 use crate::catalog::files::{FileQuery, FileRow, FileState};
+use crate::catalog::nodes::NodeStand;
 use crate::catalog::{AnyCatalog, Catalog, RecordId};
 use crate::clock::unix_now;
 use crate::console::files::told::{FIELDS, FilePlaces, hex, reason, unusable, values};
@@ -41,8 +42,10 @@ async fn show_in(args: &ShowArgs, catalog: &AnyCatalog) -> Result<u8> {
         return Ok(USAGE);
     }
     for (at, row) in found.iter().take(SHOWN).enumerate() {
+        let stands = catalog.stands(row.id()).await?;
         if args.json {
-            print(&json_fields(FIELDS.into_iter().zip(values(row))));
+            let nodes = (!stands.is_empty()).then(|| ("nodes", json_of(&stands)));
+            print(&json_fields(FIELDS.into_iter().zip(values(row)).chain(nodes)));
             continue;
         }
         if at > 0 {
@@ -51,12 +54,41 @@ async fn show_in(args: &ShowArgs, catalog: &AnyCatalog) -> Result<u8> {
         for line in lines(row, catalog) {
             print(&line);
         }
+        for stand in &stands {
+            print(&format!("  {:<11} {}", "node", printable(&words_of(stand))));
+        }
     }
     if found.len() > SHOWN {
         say(&format!("There are more rows of that name than {SHOWN}; name more of the path"));
     }
     let copied = found.iter().all(|row| row.state == FileState::Copied);
     Ok(if copied { 0 } else { SOME_FAILED })
+}
+
+/// How a storage node stands to a row, in words.
+fn words_of(stand: &NodeStand) -> String {
+    let NodeStand { node, proof, owes, failed } = stand;
+    let state = match (proof, owes) {
+        (Some((path, at)), _) => format!("{path}, proven on {}", moment(*at)),
+        (None, true) => "owes its copy".to_owned(),
+        (None, false) => "has no proven copy".to_owned(),
+    };
+    let failed = failed.as_ref().map(|(times, why)| format!("; failed {times} times, the last because {why}"));
+    format!("{node}: {state}{}", failed.unwrap_or_default())
+}
+
+fn json_of(stands: &[NodeStand]) -> serde_json::Value {
+    let one = |NodeStand { node, proof, owes, failed }: &NodeStand| {
+        serde_json::json!({
+            "node": node,
+            "copy": proof.as_ref().map(|(path, _)| path),
+            "proven_at": proof.as_ref().map(|(_, at)| at),
+            "owes": owes,
+            "attempts": failed.as_ref().map_or(0, |(times, _)| *times),
+            "reason": failed.as_ref().map(|(_, why)| why),
+        })
+    };
+    stands.iter().map(one).collect()
 }
 
 /// A file that is here and named in the way of the shell is meant by its full path.

@@ -111,6 +111,8 @@ pub(in crate::cli) enum FilesVerb {
     /// Have copied rows proven, or copied, again
     #[command(after_help = RECOPY_HELP)]
     Recopy(RecopyArgs),
+    /// Have a storage node owe its copies: what it has is proven anew, what it has not is copied; after it was wiped, or is new
+    Owe(OweArgs),
     /// Which local files may be deleted now, for how many bytes, and why the others may not (SQLite)
     #[command(after_help = PRUNABLE_HELP)]
     Prunable(PrunableArgs),
@@ -276,6 +278,16 @@ pub(in crate::cli) struct RecopyArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct OweArgs {
+    #[command(flatten)]
+    pub(in crate::cli) change: ChangeArgs,
+
+    /// Which storage node
+    #[arg(long, value_name = "NAME", required = true, help_heading = "Rows")]
+    pub(in crate::cli) node: String,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct PrunableArgs {
     #[command(flatten)]
     pub(in crate::cli) table: TableArgs,
@@ -355,6 +367,10 @@ pub(in crate::cli) struct InitDbArgs {
     /// them up when they are restarted
     #[arg(long)]
     pub(in crate::cli) fleet: bool,
+
+    /// Add the tables by which the rows of a target go to several storage nodes, and with them those of --fleet
+    #[arg(long)]
+    pub(in crate::cli) nodes: bool,
 }
 
 /// A number with one of the letters s, m, h, d, w.

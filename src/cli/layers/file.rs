@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// The longest file that is read; all options said a hundred times are shorter.
 const FILE_MOST: u64 = 1 << 20;
@@ -18,6 +18,9 @@ const LIKE: f64 = 0.75;
 /// The key of a target's name, and the one that the tables of targets have.
 const NAME: &str = "name";
 const TARGET: &str = "target";
+/// The same of storage nodes, and the option with the names of all.
+const NODE: &str = "node";
+const NODES: &str = "nodes";
 
 /// A configuration file as read.
 pub(in crate::cli) struct ConfigFile {
@@ -25,9 +28,11 @@ pub(in crate::cli) struct ConfigFile {
     /// What holds for all targets.
     pub(super) common: Settings,
     pub(super) targets: Vec<ConfiguredTarget>,
+    /// The storage nodes that the copies of all targets go to, where there are several.
+    pub(super) nodes: Vec<ConfiguredTarget>,
 }
 
-/// A `[[target]]`.
+/// A `[[target]]`, or a `[[node]]`.
 pub(super) struct ConfiguredTarget {
     /// What it is called in logs and by `--only`.
     pub(super) name: String,
@@ -78,10 +83,24 @@ impl ConfigFile {
 
     /// The names of the targets, for messages.
     pub(super) fn names(&self) -> String {
-        match self.targets.as_slice() {
-            [] => "none".to_owned(),
-            targets => targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", "),
-        }
+        names(&self.targets)
+    }
+
+    /// Whose rows are copied where no target says it.
+    pub(super) fn common_rows(&self) -> BTreeSet<String> {
+        rows(&self.common).into_iter().collect()
+    }
+
+    /// Those of the storage nodes.
+    pub(super) fn node_names(&self) -> String {
+        names(&self.nodes)
+    }
+}
+
+fn names(all: &[ConfiguredTarget]) -> String {
+    match all {
+        [] => "none".to_owned(),
+        all => all.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -102,28 +121,20 @@ impl ConfigReading<'_> {
             Err(error) => return self.wrong(error.span().map_or(0, |span| span.start), error.message()),
         };
         let mut common = Settings::new();
-        let mut targets: Vec<ConfiguredTarget> = Vec::new();
+        let (mut targets, mut nodes) = (Vec::new(), Vec::new());
         for (key, value) in &table {
             let (name, at) = (key.get_ref().as_ref(), key.span().start);
             match value.get_ref() {
                 DeValue::Array(tables) if name == TARGET && tables.iter().any(|one| one.get_ref().is_table()) => {
-                    for one in tables.iter() {
-                        let at = one.span().start;
-                        let Some(table) = one.get_ref().as_table() else {
-                            return self.wrong(at, "a target is a table; write [[target]] above its keys");
-                        };
-                        let target = self.target(at, table)?;
-                        if targets.iter().any(|other| other.name == target.name) {
-                            return self.wrong(
-                                at,
-                                format!("there is a target {:?} already; give it a name of its own", target.name),
-                            );
-                        }
-                        targets.push(target);
-                    }
+                    targets = self.tables(tables, |at, table| self.target(at, table))?;
                 }
-                DeValue::Table(_) if name == TARGET => {
-                    return self.wrong(at, "there may be several targets; write [[target]] in the place of [target]");
+                DeValue::Array(tables) if name == NODE && tables.iter().any(|one| one.get_ref().is_table()) => {
+                    nodes = self.tables(tables, |at, table| self.node(at, table))?;
+                    self.enter(&mut nodes);
+                }
+                DeValue::Table(_) if [TARGET, NODE].contains(&name) => {
+                    let why = format!("there may be several {name}s; write [[{name}]] in the place of [{name}]");
+                    return self.wrong(at, why);
                 }
                 DeValue::Table(_) => {
                     return self.wrong(
@@ -136,7 +147,51 @@ impl ConfigReading<'_> {
                 }
             }
         }
-        Ok(ConfigFile { path: self.path.to_owned(), common, targets })
+        Ok(ConfigFile { path: self.path.to_owned(), common, targets, nodes })
+    }
+
+    /// Several tables of one kind, each with a name of its own.
+    fn tables(
+        &self,
+        tables: &DeArray<'_>,
+        read: impl Fn(usize, &DeTable<'_>) -> Result<ConfiguredTarget, FileError>,
+    ) -> Result<Vec<ConfiguredTarget>, FileError> {
+        let mut all: Vec<ConfiguredTarget> = Vec::new();
+        for one in tables.iter() {
+            let at = one.span().start;
+            let Some(table) = one.get_ref().as_table() else {
+                return self.wrong(at, "that is a table; write its name in [[ ]] above its keys");
+            };
+            let one = read(at, table)?;
+            if all.iter().any(|other| other.name == one.name) {
+                return self.wrong(at, format!("there is a {:?} already; give it a name of its own", one.name));
+            }
+            all.push(one);
+        }
+        Ok(all)
+    }
+
+    /// A storage node, whose options beat those of targets.
+    fn node(&self, at: usize, table: &DeTable<'_>) -> Result<ConfiguredTarget, FileError> {
+        if !table.iter().any(|(key, _)| key.get_ref().as_ref() == NAME) {
+            return self.wrong(at, "a node needs a name, such as name = \"storage-a\"");
+        }
+        let node = self.target(at, table)?;
+        match rows(&node.own).is_empty() {
+            true => Ok(node),
+            false => self.wrong(at, "a node has the copies of all targets; say whose files these are in a [[target]]"),
+        }
+    }
+
+    /// Tells each node which one it is.
+    fn enter(&self, nodes: &mut [ConfiguredTarget]) {
+        let names: Vec<OsString> = nodes.iter().map(|node| node.name.clone().into()).collect();
+        for node in nodes {
+            let origin = SettingOrigin::Node(node.name.clone());
+            let setting = |values| Setting { values, origin: origin.clone() };
+            node.own.insert(NODE.to_owned(), setting(vec![node.name.clone().into()]));
+            node.own.insert(NODES.to_owned(), setting(names.clone()));
+        }
     }
 
     fn target(&self, at: usize, table: &DeTable<'_>) -> Result<ConfiguredTarget, FileError> {

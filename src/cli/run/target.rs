@@ -1,7 +1,7 @@
 //! One target of `run`: a table, a far end, and what was copied between them.
 
 use crate::archiver::control::Control;
-use crate::archiver::{self, ArchiverSettings, Ended};
+use crate::archiver::{self, ArchiverSettings, Ended, FillSource};
 use crate::batches::{BatchKeeper, BatchTerms};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError};
 use crate::cli::flags::RunArgs;
@@ -39,6 +39,40 @@ impl RunTarget {
             (Err(error), Some(name)) => Err(error).with_context(|| format!("Target {name}")),
             (Err(error), None) => Err(error),
         }
+    }
+
+    /// Tells each target whose copies go to several storage nodes where else they are, as far as those are among them.
+    pub(super) fn introduce(targets: &mut [Self]) -> Result<()> {
+        for at in 0..targets.len() {
+            let mut sources = Vec::new();
+            for other in targets.iter().filter(|other| targets[at].is_beside(other)) {
+                let Some(node) = &other.run.service.options.node else { continue };
+                if targets[at].run.service.is_same_place(&other.run.service) {
+                    let of = |target: &Self| target.name.clone().unwrap_or_default();
+                    bail!(
+                        "{} and {} are one place, {}: copies there would be proven twice; give each node a place of its own",
+                        of(&targets[at]),
+                        of(other),
+                        other.run.service.describe_far_end()
+                    );
+                }
+                let service = Arc::new(plan::service(&other.args.service)?);
+                let (node, data_dir) = (node.name().to_owned(), service.data_dir.clone());
+                sources.push(FillSource { node, data_dir, connect: Arc::new(move || service.connect()) });
+            }
+            if let Some(filler) = &mut targets[at].run.filler {
+                filler.sources = sources;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the other one has the copies of the same rows at another storage node.
+    fn is_beside(&self, other: &Self) -> bool {
+        let (ours, others) = (&self.run.service, &other.run.service);
+        ours.options.node != others.options.node
+            && ours.options.selection.targets == others.options.selection.targets
+            && ours.database.to_string() == others.database.to_string()
     }
 
     /// Copies until told to stop, or with `--once` all that waits; the exit code.
@@ -124,9 +158,21 @@ async fn copy(
     control: Control,
 ) -> Result<Ended> {
     let (service, upkeep, once) = (&run.service, &run.upkeep, settings.once);
+    if let (Some(filler), true) = (&run.filler, once)
+        && let Err(why) = filler.round(&catalog).await?
+    {
+        tracing::warn!(event = "not_filled", "{why}");
+    }
     let work = archiver::run(settings.clone(), catalog.clone(), || service.connect(), control.clone());
+    let filling = async {
+        match &run.filler {
+            Some(filler) if !once => filler.run(catalog.clone(), control.clone()).await,
+            _ => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         ended = work => ended?,
+        () = filling => Ended::Stopped,
         () = upkeep.run(catalog.clone(), control.clone()), if !once && !upkeep.is_idle() => Ended::Stopped,
     };
     if once && ended == Ended::Drained && !upkeep.is_idle() {

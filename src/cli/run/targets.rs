@@ -205,7 +205,11 @@ impl AtWork {
     /// Has everything looked at anew, and what is no longer as it was begun anew.
     fn read_again(&mut self, again: &dyn Fn() -> Result<Vec<NamedRun>>) {
         let plan = |one| RunTarget::plan(one, None);
-        let targets = again().and_then(|targets| targets.into_iter().map(plan).collect::<Result<Vec<_>>>());
+        let targets = again().and_then(|targets| {
+            let mut targets = targets.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
+            RunTarget::introduce(&mut targets)?;
+            Ok(targets)
+        });
         let targets = match targets {
             Ok(targets) => targets,
             Err(error) => {

@@ -1,6 +1,7 @@
 //! Who we are to a daemon, and how we prove it.
 
 use super::{Call, DaemonError, Site};
+use crate::disk::dumps::leave_no_core;
 use crate::disk::open_operator_file;
 use protocol::daemon::EARLY_INPUT_MOST;
 use std::io::{self, BufRead, BufReader, Read};
@@ -22,6 +23,7 @@ pub(super) fn user(site: &Site) -> Result<String, DaemonError> {
 
 /// The password, from the file, the environment or the terminal.
 pub(super) fn password(call: &Call) -> Result<Vec<u8>, DaemonError> {
+    leave_no_core();
     if let Some(path) = &call.password_file {
         return first_line(path);
     }

@@ -3,6 +3,7 @@
 
 use super::Refusable::{Always, Unasked, Vital};
 use super::{Apply, Opt, own, told};
+use crate::exit;
 use crate::rsync::command_line::{Ask, CommandLine, FilterKind, Outbuf, StderrMode, Whose};
 use crate::rsync::usage::Usage;
 use crate::rsync::values::{checksum_choice, hour, integer, max_alloc, minutes, parallel, size, unsigned};
@@ -241,7 +242,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         }
         if !KNOWN.contains(&value) {
             let text = format!("unknown compress name: {}", String::from_utf8_lossy(value));
-            return Err(Usage { text, code: 4 });
+            return Err(Usage { text, code: exit::UNSUPPORTED });
         }
         line.options.compress = value != b"none";
         line.options.compress_choice = line.options.compress.then(|| value.to_vec());

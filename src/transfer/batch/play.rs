@@ -2,6 +2,7 @@
 
 use super::{BatchFile, open_error};
 use crate::disk::beneath::open_operand_file;
+use crate::exit;
 use crate::link::{Closer, Ending, Remote};
 use crate::transfer::TransferError;
 use crate::transfer::conversation::{Conversation, LinkReader, LinkWriter};
@@ -34,6 +35,16 @@ pub(crate) enum PlaybackError {
     /// It was made with options that these cannot follow.
     #[error("{0}")]
     Options(#[from] BatchMismatch),
+}
+
+impl PlaybackError {
+    /// The exit code that rsync gives for it.
+    pub(crate) fn exit_code(&self) -> i32 {
+        match self {
+            Self::File(error) => error.exit_code(),
+            Self::Options(_) => exit::SYNTAX,
+        }
+    }
 }
 
 /// Opens a batch file (`-` for standard input) as a session with a sender that never listens, and makes the options follow it.

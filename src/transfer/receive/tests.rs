@@ -1,5 +1,4 @@
 use super::*;
-use crate::exit;
 use crate::link::Link;
 use crate::local::Local;
 use crate::transfer::Item;
@@ -250,6 +249,6 @@ fn a_panic_ends_the_session_as_a_bug() {
         let plan = ReceivePlan { options, destination: work.path().join("dst"), ..ReceivePlan::default() };
         let error = receive(session, &plan, &Panicking(thread)).unwrap_err();
         assert!(matches!(error, TransferError::Bug(name) if name == thread), "{error}");
-        assert_eq!(exit::of(&error), 15);
+        assert_eq!(error.exit_code(), 15);
     }
 }

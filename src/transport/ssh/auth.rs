@@ -2,6 +2,7 @@
 
 use super::config::{KeyFile, Named, SshTarget};
 use super::drive::{CallFailure, await_socket, drive};
+use crate::disk::dumps::leave_no_core;
 use crate::transport::ConnectError;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;
@@ -34,6 +35,8 @@ const UNUSABLE: [i32; 5] = [
 
 /// Logs in, within the target's limit.
 pub(super) fn authenticate(session: &Session, tcp: &TcpStream, target: &SshTarget) -> Result<(), ConnectError> {
+    // Keys are read here.
+    leave_no_core();
     let mut attempt = LoginAttempt {
         session,
         tcp,

@@ -143,7 +143,7 @@ async fn a_failure_is_noted_until_the_row_is_proven(table: &impl Fixture) {
     let fails = |id: i64, attempts: i64, why: &str| Settled {
         id: RecordId(id),
         attempts,
-        outcome: Outcome::Failed { why: why.to_owned() },
+        outcome: Outcome::Failed { why: why.to_owned(), side: FailedSide::Source },
         hold: Hold::default(),
     };
     assert_eq!(noted(Retry::All).await, []);

@@ -2,6 +2,10 @@
 
 use super::scripts::reads_like_stock;
 use crate::support;
+use crate::support::held::is_held;
+use crate::support::stock::OURS;
+use std::io::Read;
+use std::process::{Command, Stdio};
 
 /// What stands between a program and the system by way of libc, as fakeroot does, is heard of all that is done and asked.
 #[test]
@@ -124,4 +128,26 @@ fn options_for_the_other_end_hold_on_a_local_copy() {
         }
         for o in -M-C -M--cvs-exclude '-M--exclude=*.o' -M-f:C -M--max-size=0 -M--bogus; do t $o; done"#,
     );
+}
+
+/// Before the first byte of a session the kernel is told what it is for; links that lead out of a destination are ways into
+/// it only where options say so.
+#[test]
+fn a_server_is_held_before_it_hears_its_client() {
+    let folder = tempfile::tempdir().unwrap();
+    for (words, held) in [
+        (&["-logDtpre.iLsfxCIvu"][..], true),
+        (&["--sender", "-logDtpre.iLsfxCIvu"], true),
+        (&["--sender", "-logDtpre.iLsfxCIvu", "--remove-source-files"], true),
+        (&["-logDtpKre.iLsfxCIvu"], false),
+    ] {
+        let mut command = Command::new(OURS);
+        command.arg("--server").args(words).arg(".").arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut server = command.spawn().unwrap();
+        server.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
+        let found = is_held(server.id());
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(found.is_none_or(|found| found == held), "{words:?}");
+    }
 }

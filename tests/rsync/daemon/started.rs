@@ -3,6 +3,8 @@
 use super::{MODULES, pull, work};
 use crate::support;
 use crate::support::daemon::{Daemon, START};
+use crate::support::held::is_held;
+use crate::support::processes::descendants;
 use crate::support::stock::{Bench, OURS};
 use pysmurf_archiver::rsync::daemon::Call;
 use std::fs;
@@ -282,5 +284,36 @@ fn md4_is_no_proof_unless_asked() {
         let mut text = String::new();
         let _ = stream.read_to_string(&mut text);
         assert!(text.contains(said), "{module}: {text}");
+    }
+}
+
+/// What serves a client is held to its module by the kernel, too; its listener is not.
+#[test]
+fn a_session_of_a_module_is_held_to_it() {
+    let bench = Bench::start();
+    let work = work(&bench);
+    let daemon = Daemon::ours(work.path(), MODULES);
+    for (module, words) in [
+        ("mod", &b"--server\0--sender\0-logDtpre.iLsfxCIvu\0.\0mod/\0\0"[..]),
+        ("jail", &b"--server\0--sender\0-logDtpre.iLsfxCIvu\0.\0jail/\0\0"[..]),
+    ] {
+        let mut client = daemon.raw();
+        client.write_all(format!("@RSYNCD: 31.0 md5\n{module}\n").as_bytes()).unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"@RSYNCD: OK\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).unwrap();
+            said.push(byte[0]);
+        }
+        client.write_all(words).unwrap();
+        // What the session begins with.
+        client.read_exact(&mut [0; 1]).unwrap();
+        for session in descendants(daemon.child.id()) {
+            assert_ne!(is_held(session), Some(false), "{module}");
+            let limits = fs::read_to_string(format!("/proc/{session}/limits")).unwrap();
+            let memory = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
+            assert!(!memory.contains("unlimited"), "{memory}");
+        }
+        assert_ne!(is_held(daemon.child.id()), Some(true));
     }
 }
