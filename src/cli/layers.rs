@@ -339,13 +339,15 @@ impl Layers {
             }
             _ => {}
         }
+        let unnamed: Vec<String> = match self.named.is_empty() {
+            true => file.common_rows().into_iter().collect(),
+            false => self.named.iter().cloned().collect(),
+        };
+        let unnamed = unnamed.join("+");
         let meant = file.nodes.iter().filter(|node| self.node.as_ref().is_none_or(|name| node.name == *name));
         let meant: Vec<&ConfiguredTarget> = meant.collect();
         let on = |target: &ChosenTarget<'a>, node: &'a ConfiguredTarget| ChosenTarget {
-            name: Some(match &target.name {
-                Some(target) => format!("{target}@{}", node.name),
-                None => node.name.clone(),
-            }),
+            name: Some(format!("{}@{}", target.name.as_ref().unwrap_or(&unnamed), node.name)),
             levels: std::iter::once(&node.own).chain(target.levels.iter().copied()).collect(),
             own: target.own + 1,
         };

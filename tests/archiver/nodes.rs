@@ -432,3 +432,107 @@ fn a_storage_node_that_was_wiped_is_filled_from_the_other_one_by_mariadb() {
     let Some(site) = Site::on_mariadb("nodes_wiped", &["a", "b"], "fill-dir = 'fill'") else { return };
     one_is_wiped(&site);
 }
+
+#[test]
+fn what_waits_at_a_storage_node_and_what_is_wrong_there_is_told_of_this_one() {
+    let Some(site) = Site::make(&["a", "b"], "") else { return };
+    site.sshd("b").kill();
+    site.register(0..5);
+    let run = site.start(&[]);
+    wait_until("the other one has all", || site.proven("a") == 5);
+    let told = |words: &[&str], code: i32| {
+        let mut command = site.place.program();
+        command.args(words).args(["--config", "config.toml"]);
+        Run::to_end(command).expect(code).log
+    };
+    let backlog = || {
+        let status: serde_json::Value = serde_json::from_str(&told(&["status", "--json"], 1)).unwrap();
+        let archives = status["archives"].as_array().unwrap().clone();
+        let of = |archive: &serde_json::Value| {
+            (archive["archive"].as_str().unwrap().to_owned(), archive["backlog"]["files"].as_u64())
+        };
+        let mut all: Vec<_> = archives.iter().map(of).collect();
+        all.sort();
+        all
+    };
+    let expected = [("smurf@a".to_owned(), Some(0)), ("smurf@b".to_owned(), Some(5))];
+    wait_until("status tells it", || backlog() == expected);
+    let checked = told(&["check"], 1);
+    let (of_a, of_b) = checked.split_once("Target smurf@b:").unwrap();
+    assert!(of_a.contains("Target smurf@a:") && !of_a.contains("FAIL") && of_b.contains("FAIL"), "{checked}");
+    assert!(!told(&["check", "--node", "a"], 0).contains("smurf@b"));
+    let paused = told(&["pause", "--archive-name", "smurf@b"], 0);
+    assert!(paused.contains("smurf@b"), "{paused}");
+    run.terminate().0.expect(0);
+}
+
+#[test]
+fn copies_are_verified_at_each_storage_node_and_it_owes_those_that_are_bad() {
+    let Some(site) = Site::make(&["a", "b"], "") else { return };
+    site.register(0..6);
+    site.start(&["--once"]).wait(PATIENCE).expect(0);
+    let verify = |node: &str, words: &[&str], code: i32| {
+        let mut command = site.place.program();
+        command.args(["files", "verify", "--all", "--config", "config.toml", "--node", node]).args(words);
+        Run::to_end(command).expect(code).log
+    };
+    fs::remove_file(site.folder("b").join("00001.dat")).unwrap();
+    fs::write(site.folder("b").join("00002.dat"), "damaged").unwrap();
+    assert!(verify("a", &[], 0).contains("6 copies are right"));
+    let found = verify("b", &["--repair"], 1);
+    assert!(found.contains("1 different; 1 missing; 2 rows will be copied again"), "{found}");
+    assert_eq!(
+        [site.copied(), site.proven("a"), site.proven("b"), site.count("fleet_owed WHERE node='b'")],
+        [6, 6, 4, 2]
+    );
+    assert!(verify("b", &[], 0).contains("4 copies are right"));
+    site.start(&["--once"]).wait(PATIENCE).expect(0);
+    assert!(verify("b", &[], 0).contains("6 copies are right"));
+    assert_eq!([site.expect_whole("a"), site.expect_whole("b")], [6, 6]);
+    let mut unclear = site.place.program();
+    unclear.args(["files", "verify", "--all", "--config", "config.toml"]);
+    let refused = Run::to_end(unclear).expect(2);
+    assert!(refused.log.contains("choose it with --node NAME: a, b"), "{}", refused.log);
+}
+
+fn a_source_is_gone(site: &Site) {
+    site.register(0..4);
+    site.sshd("b").kill();
+    let run = site.start(&[]);
+    wait_until("one copy is enough", || site.copied() == 4 && site.count("fleet_owed") == 4);
+    fs::rename(site.place.sources().join("00001.dat"), site.place.path("elsewhere")).unwrap();
+    site.sshd("b").restart();
+    wait_until("what is gone is known to be", || {
+        site.proven("b") == 3 && site.count("fleet_owed WHERE lacking=1") == 1
+    });
+    assert_eq!([site.count("FILES WHERE failed_copy_attempts > 0"), site.count("fleet_trouble")], [0, 0]);
+    fs::rename(site.place.path("elsewhere"), site.place.sources().join("00001.dat")).unwrap();
+    site.tell(&["retry", "--path", "*00001.dat"]);
+    wait_until("it is looked for again", || site.proven("b") == 4 && site.count("fleet_owed") == 0);
+    run.terminate().0.expect(0);
+    assert_eq!(site.expect_whole("b"), 4);
+}
+
+#[test]
+fn an_owed_copy_whose_file_is_gone_is_no_failure_and_waits_for_it_or_for_another_storage_node() {
+    let Some(site) = Site::make(&["a", "b"], "copies = 1") else { return };
+    a_source_is_gone(&site);
+}
+
+#[test]
+fn an_owed_copy_whose_file_is_gone_is_no_failure_by_mariadb() {
+    let Some(site) = Site::on_mariadb("nodes_gone", &["a", "b"], "copies = 1") else { return };
+    a_source_is_gone(&site);
+}
+
+#[test]
+fn two_storage_nodes_that_are_one_place_are_refused() {
+    let Some(site) = Site::make(&["a", "b"], "") else { return };
+    let text = fs::read_to_string(site.place.path("config.toml")).unwrap();
+    let (port, dir) = (format!(":{}", site.sshd("b").port), site.at("b"));
+    let text = text.replace(&port, &format!(":{}", site.sshd("a").port));
+    fs::write(site.place.path("config.toml"), text.replace(dir.to_str().unwrap(), site.at("a").to_str().unwrap()))
+        .unwrap();
+    let refused = site.start(&["--once"]).wait(PATIENCE).expect(2);
+    assert!(refused.log.contains("are one place"), "{}", refused.log);
+}

@@ -1,7 +1,7 @@
 //! `files verify`: has copies read where they are, and repairs what is found by having rows copied again.
 
 use super::super::flags::files::VerifyArgs;
-use super::super::output::{Screen, json_object, print, printable, say, start_log};
+use super::super::output::{Screen, json_fields, print, printable, say, start_log};
 use super::super::{SOME_FAILED, plan};
 use super::meter::Meter;
 use super::wording::{bytes, named};
@@ -9,11 +9,12 @@ use super::{Pages, chosen, open, rows, tell_strangers};
 use crate::archiver::Direction;
 use crate::archiver::audit::{Auditor, CopyState};
 use crate::catalog::files::{FileRow, FileStates, RowChange};
-use crate::catalog::{AnyCatalog, Catalog};
+use crate::catalog::nodes::NodeStand;
+use crate::catalog::{self, AnyCatalog, Catalog, Spread};
 use crate::console::files::decision::Unfit;
 use crate::console::files::replaced::replaced_by;
 use crate::console::files::sources::Searched;
-use crate::console::files::told::copy_of;
+use crate::console::files::told::{copy_at, copy_of};
 use crate::local::Local;
 use crate::service::{Service, runtime};
 use crate::transport::Connect;
@@ -40,7 +41,14 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<u8> {
     let meter = Meter::new();
     let runtime = runtime()?;
     let tally = runtime.block_on(async {
-        let catalog = open(&args.service.table).await?;
+        let catalog = match &service.options.node {
+            // As this one of several storage nodes has the rows.
+            Some(_) => {
+                let options = catalog::Options { create: false, ..service.options.clone() };
+                catalog::open(&service.database, options).await?
+            }
+            None => open(&args.service.table).await?,
+        };
         let audit =
             Audit { args, service: &service, catalog: &catalog, auditor, meter: &meter, tally: AuditTally::default() };
         let tally = audit.run().await;
@@ -73,6 +81,8 @@ struct AuditTally {
     /// Those in whose place a later row of the same file has its copy.
     replaced: u64,
     unreadable: u64,
+    /// Those that the storage node does not have yet.
+    owed: u64,
     /// Those that cannot be looked for.
     unfit: u64,
     reopened: u64,
@@ -82,11 +92,11 @@ struct AuditTally {
 
 impl AuditTally {
     fn seen(&self) -> u64 {
-        self.right + self.replaced + self.other + self.missing + self.unreadable + self.unfit
+        self.right + self.replaced + self.owed + self.other + self.missing + self.unreadable + self.unfit
     }
 
     fn is_well(&self) -> bool {
-        self.right + self.replaced == self.seen()
+        self.right + self.replaced + self.owed == self.seen()
     }
 
     fn summary(&self, meter: &Meter) -> String {
@@ -94,6 +104,7 @@ impl AuditTally {
         let mut line = format!("{right}, {}, in {}", bytes(meter.bytes()), meter.took());
         for (count, what) in [
             (self.replaced, "replaced by later ones"),
+            (self.owed, "owed"),
             (self.other, "different"),
             (self.missing, "missing"),
             (self.unreadable, "unreadable"),
@@ -113,7 +124,9 @@ impl AuditTally {
     }
 
     fn json(&self, meter: &Meter) -> String {
-        json_object([
+        // What there is of several storage nodes alone.
+        let owed = (self.owed > 0).then(|| ("owed", self.owed.into()));
+        let counts = [
             ("right", self.right.into()),
             ("replaced", self.replaced.into()),
             ("different", self.other.into()),
@@ -124,7 +137,8 @@ impl AuditTally {
             ("not_reopened", self.not_reopened.into()),
             ("right_bytes", meter.bytes().into()),
             ("seconds", ((meter.seconds() * 1000.0).round() / 1000.0).into()),
-        ])
+        ];
+        json_fields(counts.into_iter().chain(owed))
     }
 }
 
@@ -178,7 +192,18 @@ impl Audit<'_> {
     async fn look(&mut self, page: &[FileRow]) -> Result<Vec<FileRow>> {
         let (mut copies, mut of) = (Vec::new(), Vec::new());
         for row in page {
-            match copy_of(row, &self.service.data_dir) {
+            let copy = match self.stand(row).await? {
+                None => copy_of(row, &self.service.data_dir),
+                Some(NodeStand { owes: true, .. }) => {
+                    self.tally.owed += 1;
+                    continue;
+                }
+                Some(NodeStand { proof: Some((path, _)), .. }) => copy_at(row, path, &self.service.data_dir),
+                // Another one has it, of those that share the rows.
+                Some(_) if self.is_shared() => continue,
+                Some(_) => copy_of(row, &self.service.data_dir),
+            };
+            match copy {
                 Ok(copy) => {
                     copies.push(copy);
                     of.push(row);
@@ -227,12 +252,32 @@ impl Audit<'_> {
         Ok(bad)
     }
 
+    /// How the storage node stands to a row, where there are several.
+    async fn stand(&self, row: &FileRow) -> Result<Option<NodeStand>> {
+        let Some(node) = &self.service.options.node else { return Ok(None) };
+        let stands = self.catalog.stands(row.id()).await?;
+        Ok(stands.into_iter().find(|stand| stand.node == node.name()))
+    }
+
+    fn is_shared(&self) -> bool {
+        self.service.options.node.as_ref().is_some_and(|node| node.spread() == Spread::Share)
+    }
+
     /// Has rows copied again, where that is wanted.
     async fn reopen(&mut self, bad: Vec<FileRow>) -> Result<()> {
         if !self.args.repair {
             return Ok(());
         }
         for some in bad.chunks(200) {
+            if let Some(node) = &self.service.options.node {
+                // Of several storage nodes this one alone has it copied again.
+                let owe = |row: &FileRow| (row.clone(), RowChange::Owe(node.name().to_owned()));
+                let changed = self.catalog.change(&some.iter().map(owe).collect::<Vec<_>>()).await?;
+                let owed = changed.iter().filter(|changed| **changed).count();
+                self.tally.reopened += owed as u64;
+                self.tally.not_reopened += (changed.len() - owed) as u64;
+                continue;
+            }
             let decisions =
                 Searched::decisions(self.catalog, some, self.args.source.as_deref().map(|path| (path, false)))
                     .map_err(|why| anyhow!(why))?;

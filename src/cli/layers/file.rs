@@ -86,6 +86,11 @@ impl ConfigFile {
         names(&self.targets)
     }
 
+    /// Whose rows are copied where no target says it.
+    pub(super) fn common_rows(&self) -> BTreeSet<String> {
+        rows(&self.common).into_iter().collect()
+    }
+
     /// Those of the storage nodes.
     pub(super) fn node_names(&self) -> String {
         names(&self.nodes)

@@ -129,8 +129,13 @@ pub(crate) fn copy_of(row: &FileRow, data_dir: &str) -> Result<AuditedCopy, Stri
     if row.state != FileState::Copied {
         return Err("it is not copied".into());
     }
-    let md5 = row.md5().ok_or("its row cannot be used as it stands")?;
     let copy = FilePlaces::of(row).copy.ok_or("its row does not say where the copy is")?;
+    copy_at(row, copy, data_dir)
+}
+
+/// The same, where its place is known.
+pub(crate) fn copy_at(row: &FileRow, copy: String, data_dir: &str) -> Result<AuditedCopy, String> {
+    let md5 = row.md5().ok_or("its row cannot be used as it stands")?;
     let base = format!("{}/", data_dir.trim_end_matches('/'));
     // SupRsync's rows have it relative already.
     let place = match copy.strip_prefix('/') {
