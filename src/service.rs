@@ -53,6 +53,15 @@ impl Service {
         })
     }
 
+    /// Whether copies go to the same folder, as far as that can be told from here.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        let of = |service: &Self| {
+            let host = service.ssh.as_ref().map(|ssh| (ssh.host.clone(), ssh.port));
+            (host, service.data_dir.trim_end_matches('/').to_owned())
+        };
+        of(self) == of(other)
+    }
+
     /// Where the copies go, or the files come from, for people.
     pub(crate) fn describe_far_end(&self) -> String {
         match (&self.ssh, self.direction) {

@@ -191,9 +191,14 @@ impl MySqlCatalog {
         );
         self.run(async |conn| {
             let count: Option<mysql_async::Row> = conn.exec_first(given_up, Params::Positional(values.clone())).await?;
-            conn.exec_drop(format!("DELETE t FROM {rows}"), Params::Positional(values)).await?;
+            conn.exec_drop(format!("DELETE t FROM {rows}"), Params::Positional(values.clone())).await?;
+            // What was here no more may be here again.
+            let owed =
+                rows.replacen("fleet_trouble", "fleet_owed", 1).replacen(" WHERE ", " SET t.lacking=0 WHERE ", 1);
+            conn.exec_drop(format!("UPDATE {owed}"), Params::Positional(values)).await?;
+            let again = conn.affected_rows();
             let count = count.and_then(|row| row::integer(row.as_ref(0)).ok().flatten());
-            Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+            Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0) + again)
         })
         .await
     }

@@ -494,3 +494,45 @@ fn copies_are_verified_at_each_storage_node_and_it_owes_those_that_are_bad() {
     let refused = Run::to_end(unclear).expect(2);
     assert!(refused.log.contains("choose it with --node NAME: a, b"), "{}", refused.log);
 }
+
+fn a_source_is_gone(site: &Site) {
+    site.register(0..4);
+    site.sshd("b").kill();
+    let run = site.start(&[]);
+    wait_until("one copy is enough", || site.copied() == 4 && site.count("fleet_owed") == 4);
+    fs::rename(site.place.sources().join("00001.dat"), site.place.path("elsewhere")).unwrap();
+    site.sshd("b").restart();
+    wait_until("what is gone is known to be", || {
+        site.proven("b") == 3 && site.count("fleet_owed WHERE lacking=1") == 1
+    });
+    assert_eq!([site.count("FILES WHERE failed_copy_attempts > 0"), site.count("fleet_trouble")], [0, 0]);
+    fs::rename(site.place.path("elsewhere"), site.place.sources().join("00001.dat")).unwrap();
+    site.tell(&["retry", "--path", "*00001.dat"]);
+    wait_until("it is looked for again", || site.proven("b") == 4 && site.count("fleet_owed") == 0);
+    run.terminate().0.expect(0);
+    assert_eq!(site.expect_whole("b"), 4);
+}
+
+#[test]
+fn an_owed_copy_whose_file_is_gone_is_no_failure_and_waits_for_it_or_for_another_storage_node() {
+    let Some(site) = Site::make(&["a", "b"], "copies = 1") else { return };
+    a_source_is_gone(&site);
+}
+
+#[test]
+fn an_owed_copy_whose_file_is_gone_is_no_failure_by_mariadb() {
+    let Some(site) = Site::on_mariadb("nodes_gone", &["a", "b"], "copies = 1") else { return };
+    a_source_is_gone(&site);
+}
+
+#[test]
+fn two_storage_nodes_that_are_one_place_are_refused() {
+    let Some(site) = Site::make(&["a", "b"], "") else { return };
+    let text = fs::read_to_string(site.place.path("config.toml")).unwrap();
+    let (port, dir) = (format!(":{}", site.sshd("b").port), site.at("b"));
+    let text = text.replace(&port, &format!(":{}", site.sshd("a").port));
+    fs::write(site.place.path("config.toml"), text.replace(dir.to_str().unwrap(), site.at("a").to_str().unwrap()))
+        .unwrap();
+    let refused = site.start(&["--once"]).wait(PATIENCE).expect(2);
+    assert!(refused.log.contains("are one place"), "{}", refused.log);
+}

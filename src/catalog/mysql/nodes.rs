@@ -83,7 +83,8 @@ pub(super) async fn owe(
         transaction.exec_drop(delete, (table, node, id.0)).await?;
     }
     if integer(found.as_ref(0)).ok().flatten().is_some_and(|copied| copied != 0) {
-        let owe = "INSERT IGNORE INTO fleet_owed (table_name, node, row_id) VALUES (?, ?, ?)";
+        let owe =
+            "INSERT INTO fleet_owed (table_name, node, row_id) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE lacking=0";
         transaction.exec_drop(owe, (table, node, id.0)).await?;
     }
     Ok(true)

@@ -311,7 +311,7 @@ pub(super) fn fail(
 }
 
 /// Forgets the failures at storage nodes of rows that `meant` says, with its parameters; how many rows had been given up by
-/// some node alone.
+/// some node alone, or waited for another node to give their files.
 pub(super) fn forget(connection: &Connection, meant: &str, values: &[&dyn rusqlite::ToSql]) -> Result<usize, Error> {
     if !exist(connection)? {
         return Ok(0);
@@ -323,5 +323,8 @@ pub(super) fn forget(connection: &Connection, meant: &str, values: &[&dyn rusqli
     );
     let given_up: i64 = connection.prepare_cached(&given_up)?.query_row(values, |row| row.get(0))?;
     connection.prepare_cached(&format!("DELETE FROM fleet_trouble WHERE {rows}"))?.execute(values)?;
-    Ok(usize::try_from(given_up).unwrap_or(0))
+    // What was here no more may be here again.
+    let again = format!("UPDATE fleet_owed SET lacking = 0 WHERE {rows} AND lacking <> 0");
+    let again = connection.prepare_cached(&again)?.execute(values)?;
+    Ok(usize::try_from(given_up).unwrap_or(0) + again)
 }

@@ -47,6 +47,15 @@ impl RunTarget {
             let mut sources = Vec::new();
             for other in targets.iter().filter(|other| targets[at].is_beside(other)) {
                 let Some(node) = &other.run.service.options.node else { continue };
+                if targets[at].run.service.is_same_place(&other.run.service) {
+                    let of = |target: &Self| target.name.clone().unwrap_or_default();
+                    bail!(
+                        "{} and {} are one place, {}: copies there would be proven twice; give each node a place of its own",
+                        of(&targets[at]),
+                        of(other),
+                        other.run.service.describe_far_end()
+                    );
+                }
                 let service = Arc::new(plan::service(&other.args.service)?);
                 let (node, data_dir) = (node.name().to_owned(), service.data_dir.clone());
                 sources.push(FillSource { node, data_dir, connect: Arc::new(move || service.connect()) });
