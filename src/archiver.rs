@@ -17,6 +17,7 @@ mod course;
 mod entries;
 mod far_end;
 mod filling;
+mod first_login;
 mod flight;
 mod folders;
 mod headway;
@@ -187,7 +188,7 @@ pub(crate) async fn run<C: Catalog>(
     let strays = Arc::new(Strays::default());
     let origins = Arc::new(Origins::new(progress.clone(), settings.sources.clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
-    let shared_files = Arc::new(SharedFiles::new(jobs.downgrade(), permits.clone()));
+    let shared_files = Arc::new(SharedFiles::new(jobs.downgrade()));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
     let (table, runtime) = (catalog.clone(), tokio::runtime::Handle::current());
     let workplace = Workplace {

@@ -13,7 +13,11 @@ use ssh::sftp::Sftp;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Who is told how long a round trip is at most, once the host is known, and says whether to log in.
+pub type OnAnswer = Arc<dyn Fn(Duration) -> bool + Send + Sync>;
 
 /// A way to start programs at one far end. Keeps its connection between calls.
 pub trait Connect: Send {
@@ -28,6 +32,9 @@ pub trait Connect: Send {
     fn login(&mut self) -> Result<(), ConnectError> {
         Ok(())
     }
+
+    /// Has this told each time that a connection has been answered; see [`OnAnswer`]. Does nothing where nobody logs in.
+    fn on_answer(&mut self, _told: OnAnswer) {}
 
     /// Starts the server program again as it was started last, ahead of need: the next [`Connect::open`] with the same
     /// arguments takes it over and saves that start. Whatever else is asked ends it. Does nothing where that saves nothing.

@@ -37,6 +37,8 @@ mod configuration;
 mod console;
 #[path = "archiver/existing.rs"]
 mod existing;
+#[path = "archiver/faults.rs"]
+mod faults;
 #[path = "archiver/files.rs"]
 mod files;
 #[path = "archiver/fleet.rs"]

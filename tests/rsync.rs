@@ -29,6 +29,7 @@ mod recursion;
 #[path = "support"]
 mod support {
     pub mod both;
+    pub mod cutter;
     pub mod daemon;
     pub mod engine;
     pub mod held;

@@ -468,6 +468,24 @@ fn host_keys_are_checked() {
     assert_eq!(log.matches("Accepted publickey").count(), 4, "{log}");
 }
 
+/// Whether we asked the server what it allows before we were let in with so many keys.
+fn asked_before(keys: &[&str]) -> Option<bool> {
+    let sshd = Sshd::start("LogLevel DEBUG1")?;
+    keygen(&sshd.path("other"), "ed25519");
+    let mut options = sshd.options();
+    options.keys = keys.iter().map(|key| sshd.path(key)).collect();
+    assert_eq!(sh(&mut Ssh::new(options).unwrap(), "exit 3").unwrap().status, Some(3));
+    let log = sshd.log();
+    assert!(log.contains("method publickey"), "{log}");
+    Some(log.contains("method none"))
+}
+
+#[test]
+fn one_key_alone_is_tried_unasked() {
+    let (Some(one), Some(two)) = (asked_before(&["id"]), asked_before(&["id", "other"])) else { return };
+    assert!(!one && two);
+}
+
 #[test]
 fn logins_that_fail_say_why() {
     let Some(sshd) = Sshd::start("") else { return };
@@ -482,8 +500,10 @@ fn logins_that_fail_say_why() {
     let text = refused.to_string();
     assert!(matches!(refused, ConnectError::Auth { .. }), "{text}");
     assert!(text.contains("wrong (refused)") && text.contains("the server allows publickey"), "{text}");
+    let both = attempt(vec![sshd.path("wrong"), sshd.path("locked")]).to_string();
+    assert!(both.contains("wrong (refused), ") && both.contains("the server allows publickey"), "{both}");
     let locked = attempt(vec![sshd.path("locked")]).to_string();
-    assert!(locked.contains("locked (encrypted"), "{locked}");
+    assert!(locked.contains("locked (encrypted") && locked.contains("the server allows publickey"), "{locked}");
     let absent = attempt(vec![sshd.path("absent")]);
     assert!(matches!(absent, ConnectError::Setup(_)) && absent.to_string().contains("absent"), "{absent}");
     fs::write(sshd.path("garbage"), "not a key\n").unwrap();

@@ -9,6 +9,7 @@ use super::folders::MadeFolders;
 use super::results::Results;
 use super::retry::with_words;
 use super::road::{FoundProgram, Road, Roads};
+use super::sessions::SessionPermits;
 use super::sftp::Interrupted;
 use super::shared_file::{SharedFile, SharedFiles, Sharing};
 use super::terms::SessionTerms;
@@ -16,6 +17,7 @@ use super::unfinished::{self, Unfinished};
 use super::verdict::Carried;
 use super::{ArchiverSettings, Direction, pull, push, sftp};
 use crate::local::Local;
+use crate::transport::ranges::connections_worth;
 use crate::transport::{Connect, ConnectError};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +29,13 @@ const AHEAD_FOR: Duration = Duration::from_secs(30);
 /// A login whose answers took so long was over a long link, whatever else the machine does.
 const LONG: Duration = Duration::from_millis(50);
 
+/// The round trip of the link is known: so many sessions may work as it takes to fill a fast one.
+fn know_link(permits: &SessionPermits, round_trip: Option<Duration>) {
+    if let Some(round_trip) = round_trip {
+        permits.begin_with(connections_worth(u64::MAX, round_trip));
+    }
+}
+
 pub(super) struct Carrier {
     /// The number of its sessions, of which there is one at a time.
     number: usize,
@@ -34,6 +43,7 @@ pub(super) struct Carrier {
     settings: Arc<ArchiverSettings>,
     results: Results,
     control: Control,
+    permits: Arc<SessionPermits>,
     roads: Roads,
     /// Whether compression pays.
     compression: CompressionTuner,
@@ -51,8 +61,16 @@ impl Carrier {
         connect: Box<dyn Connect>,
         results: Results,
         control: Control,
-        (shared_files, found): (Arc<SharedFiles>, FoundProgram),
+        (shared_files, found, permits): (Arc<SharedFiles>, FoundProgram, Arc<SessionPermits>),
     ) -> Self {
+        let mut connect = connect;
+        let answered = permits.clone();
+        connect.on_answer(Arc::new(move |round_trip| {
+            if number == 0 && round_trip >= LONG {
+                answered.set_out(connections_worth(u64::MAX, round_trip));
+            }
+            answered.may_log_in(number)
+        }));
         let (roads, compression, interrupted) =
             (Roads::new(found), CompressionTuner::default(), Interrupted::default());
         Self {
@@ -61,6 +79,7 @@ impl Carrier {
             settings: results.settings.clone(),
             results,
             control,
+            permits,
             roads,
             compression,
             folders: MadeFolders::default(),
@@ -88,13 +107,15 @@ impl Carrier {
         let coding = self.compression.next(self.settings.compress);
         let mut terms = self.terms(coding);
         let connect = self.connect.as_mut();
-        connect.login().map_err(|error| terms.trouble(&error))?;
+        let permits = &self.permits;
+        connect.login().inspect_err(|_| permits.kept_out(self.number)).map_err(|error| terms.trouble(&error))?;
         // The others may log in while we look around.
-        self.sharing.know_link(connect.round_trip().filter(|&round_trip| round_trip >= LONG));
+        know_link(permits, connect.round_trip().filter(|&round_trip| round_trip >= LONG));
+        permits.logged_in();
         let road = self.roads.find(connect, &self.settings, self.control.progress());
         let road = road.map_err(|error| terms.trouble(&error))?;
         // Not before several answers have come: one alone may have taken long for reasons of its own.
-        self.sharing.know_link(connect.round_trip());
+        know_link(permits, connect.round_trip());
         if let (Road::Push(_), false) = (&road, jobs.is_empty()) {
             self.folders.make(jobs, connect, &terms);
         }

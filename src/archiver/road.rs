@@ -9,11 +9,13 @@ use crate::status::Progress;
 use crate::transport::ssh::sftp::Sftp;
 use crate::transport::{Connect, ConnectError};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the far end's answer about its version is believed.
 const VERSION_LASTS: Duration = Duration::from_secs(60);
+/// How long an answer is waited for that somebody else has asked for.
+const ANSWER_MOST: Duration = Duration::from_secs(3);
 /// How long a detour is taken before the straight road is looked for again.
 const DETOUR_LASTS: Duration = Duration::from_secs(600);
 
@@ -30,16 +32,44 @@ pub(super) enum Road {
 /// The program that serves at the far end, as one worker has found it for all: each question costs a process there and
 /// round trips.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FoundProgram(Arc<Mutex<Option<(FarProgram, Instant)>>>);
+pub(super) struct FoundProgram(Arc<(Mutex<AskedVersion>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct AskedVersion {
+    answer: Option<(FarProgram, Instant)>,
+    /// Somebody is asking.
+    asking: bool,
+}
+
+/// One who asks; whoever comes meanwhile waits for the answer.
+struct VersionAsker(FoundProgram);
+
+impl Drop for VersionAsker {
+    fn drop(&mut self) {
+        self.0.lock().asking = false;
+        self.0.0.1.notify_all();
+    }
+}
 
 impl FoundProgram {
-    fn lock(&self) -> MutexGuard<'_, Option<(FarProgram, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, AskedVersion> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found lately, and when.
-    fn known(&self) -> Option<(FarProgram, Instant)> {
-        self.lock().filter(|(_, found)| found.elapsed() < VERSION_LASTS)
+    /// What was found lately, and when; else who asks is to ask.
+    fn known(&self) -> Result<(FarProgram, Instant), VersionAsker> {
+        let known = |asked: &AskedVersion| asked.answer.filter(|(_, found)| found.elapsed() < VERSION_LASTS);
+        let waits = |asked: &mut AskedVersion| asked.asking && known(asked).is_none();
+        let waited = self.0.1.wait_timeout_while(self.lock(), ANSWER_MOST, waits);
+        let mut asked = waited.unwrap_or_else(PoisonError::into_inner).0;
+        known(&asked).ok_or_else(|| {
+            asked.asking = true;
+            VersionAsker(self.clone())
+        })
+    }
+
+    fn learn(&self, answer: Option<(FarProgram, Instant)>) {
+        self.lock().answer = answer;
     }
 }
 
@@ -74,25 +104,36 @@ impl Roads {
             None => {
                 self.known = None;
                 self.uploaded = None;
-                match (settings.direction, self.found.known()) {
-                    (Direction::Pull, _) => (Road::Pull, Instant::now()),
-                    (Direction::Push, Some((program, found))) => {
-                        connect.serve_with(None);
-                        (Road::Push(Some(program)), found)
-                    }
-                    (Direction::Push, None) => {
-                        let road = find(connect, settings, &mut self.uploaded, progress)?;
-                        let own = (self.uploaded.is_none(), &road);
-                        *self.found.lock() = match own {
-                            (true, Road::Push(Some(program))) => Some((*program, Instant::now())),
-                            _ => None,
-                        };
-                        (road, Instant::now())
-                    }
+                match settings.direction {
+                    Direction::Pull => (Road::Pull, Instant::now()),
+                    Direction::Push => self.ask(connect, settings, progress)?,
                 }
             }
         };
         Ok(&mut self.known.insert(known).0)
+    }
+
+    /// The road by which files are pushed, and when it was found.
+    fn ask(
+        &mut self,
+        connect: &mut dyn Connect,
+        settings: &ArchiverSettings,
+        progress: &Progress,
+    ) -> Result<(Road, Instant), ConnectError> {
+        let _asker = match self.found.known() {
+            Ok((program, found)) => {
+                connect.serve_with(None);
+                return Ok((Road::Push(Some(program)), found));
+            }
+            Err(asker) => asker,
+        };
+        let road = find(connect, settings, &mut self.uploaded, progress)?;
+        let own = (self.uploaded.is_none(), &road);
+        self.found.learn(match own {
+            (true, Road::Push(Some(program))) => Some((*program, Instant::now())),
+            _ => None,
+        });
+        Ok((road, Instant::now()))
     }
 
     /// The connection is left, with nothing wrong at the far end.
@@ -103,7 +144,7 @@ impl Roads {
     /// The connection is not what it was, nor perhaps the far end.
     pub(super) fn forget(&mut self) {
         self.known = None;
-        *self.found.lock() = None;
+        self.found.learn(None);
     }
 
     /// The connection by which files are written, where nothing else serves.

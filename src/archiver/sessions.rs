@@ -3,13 +3,15 @@
 //! A session carries at most one window of its channel per round trip and keeps one core of the far end busy, so on long or
 //! wide links several move more than one. One begins. How long a round trip takes is known once it has logged in, and with
 //! that how many it takes to fill a fast line; whether there are more to be had only trying tells: their number is doubled
-//! while that moves more, and what does not pay is given back.
+//! while that moves more, and what does not pay is given back. Where the first answer seems to have come a long way, the others
+//! set out at once, and log in when the first one has.
 
+use super::first_login::FirstLogin;
 use super::stop::Stop;
 use crate::status::{Progress, Snapshot};
 use std::num::{NonZeroUsize, ParseIntError};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -28,6 +30,8 @@ const PAYS: f64 = 1.15;
 const HOLD: (u32, u32) = (30, 600);
 /// Windows without waiting work after which further sessions end.
 const IDLE: u32 = 60;
+/// How long those who have set out wait for the first login: no longer than sshd lets them.
+const FIRST_LOGIN_MOST: Duration = Duration::from_secs(20);
 /// What a file costs besides its bytes, as bytes.
 const FILE_COST: u64 = 64 * 1024;
 
@@ -74,6 +78,9 @@ pub(super) struct SessionPermits {
     troubled: AtomicBool,
     /// How many are of use from the beginning.
     link: OnceLock<usize>,
+    first: FirstLogin,
+    /// How many have set out before that was known; 0 for none.
+    early: AtomicUsize,
 }
 
 impl SessionPermits {
@@ -82,19 +89,72 @@ impl SessionPermits {
             Workers::Fixed(number) => number.get(),
             Workers::Auto => 1,
         };
-        Self { workers, count: watch::Sender::new(sessions), troubled: AtomicBool::new(false), link: OnceLock::new() }
+        Self {
+            workers,
+            count: watch::Sender::new(sessions),
+            troubled: AtomicBool::new(false),
+            link: OnceLock::new(),
+            first: FirstLogin::default(),
+            early: AtomicUsize::new(0),
+        }
+    }
+
+    /// The first one has been answered, as if so many were of use: they set out.
+    pub(super) fn set_out(&self, sessions: usize) {
+        if self.workers == Workers::Auto && self.link.get().is_none() && !self.first.is_done() {
+            self.count.send_if_modified(|count| {
+                let sets_out = *count == 1 && sessions > 1;
+                if sets_out {
+                    self.early.store(sessions, Ordering::Relaxed);
+                    *count = sessions;
+                }
+                sets_out
+            });
+        }
+    }
+
+    /// Whether this worker may log in, whose connection has been answered. Who has set out before the first one is in waits
+    /// for that.
+    pub(super) fn may_log_in(&self, number: usize) -> bool {
+        let waits = self.workers == Workers::Auto && number > 0 && !self.first.is_done();
+        !waits || (self.first.wait(FIRST_LOGIN_MOST) && number < self.sessions())
+    }
+
+    /// Somebody has logged in. Those who have set out and are of no use, as far as is known by now, turn back.
+    pub(super) fn logged_in(&self) {
+        if self.link.get().is_none() {
+            self.call_back(1);
+        }
+        self.first.done();
+    }
+
+    /// This worker could not log in.
+    pub(super) fn kept_out(&self, number: usize) {
+        if number == 0 && !self.first.is_done() {
+            self.call_back(1);
+            self.first.failed();
+        }
+    }
+
+    /// Of those who have set out so many go on, and no fewer than there would be otherwise.
+    fn call_back(&self, sessions: usize) {
+        let early = self.early.swap(0, Ordering::Relaxed);
+        self.count.send_if_modified(|count| {
+            let begun = if *count == early { 1 } else { *count };
+            std::mem::replace(count, sessions.max(begun)) != sessions.max(begun)
+        });
     }
 
     /// The link is known, and so many sessions are of use on it from the beginning.
     pub(super) fn begin_with(&self, sessions: usize) {
         if self.workers == Workers::Auto && self.link.set(sessions).is_ok() {
-            self.count.send_if_modified(|count| std::mem::replace(count, sessions.max(*count)) < sessions);
+            self.call_back(sessions);
         }
     }
 
-    /// Whether the link is known to be long.
+    /// Whether the link is known to be long, or seems to be.
     pub(super) fn is_long(&self) -> bool {
-        self.link.get().is_some_and(|&sessions| sessions > 1)
+        self.link.get().is_some_and(|&sessions| sessions > 1) || self.early.load(Ordering::Relaxed) > 0
     }
 
     /// How many batches are made for: those that work, or are likely to.
@@ -124,7 +184,7 @@ impl SessionPermits {
     /// A worker that cannot reach the far end gives its permit back, if others may go on without it.
     pub(super) fn give_back(&self, number: usize) -> bool {
         let spare = self.workers == Workers::Auto && number > 0;
-        if spare {
+        if spare && number < self.sessions() {
             self.troubled.store(true, Ordering::Relaxed);
             self.count.send_if_modified(|sessions| {
                 let fewer = (*sessions).min(number);
@@ -329,6 +389,50 @@ mod tests {
         permits.open_all();
         permits.granted(15).await;
         assert!(!SessionPermits::new("3".parse().unwrap()).give_back(2));
+    }
+
+    #[test]
+    fn those_who_set_out_log_in_once_the_first_has_and_turn_back_where_it_has_not() {
+        let permits = SessionPermits::new(Workers::Auto);
+        permits.set_out(5);
+        permits.set_out(8);
+        assert_eq!((permits.sessions(), permits.likely(), permits.is_long()), (5, AUTO_LIKELY, true));
+        assert!(permits.may_log_in(0), "it is the first");
+        permits.kept_out(4);
+        assert_eq!(permits.sessions(), 5, "it is not");
+        let outcome = |tell: &(dyn Fn() + Sync)| {
+            std::thread::scope(|scope| {
+                let permits = &permits;
+                let waiting = [1, 4].map(|number| scope.spawn(move || permits.may_log_in(number)));
+                while waiting.iter().any(|waits| !waits.is_finished()) {
+                    tell();
+                }
+                waiting.map(|waits| waits.join().unwrap())
+            })
+        };
+        assert_eq!(outcome(&|| permits.kept_out(0)), [false, false]);
+        assert_eq!((permits.sessions(), permits.give_back(4)), (1, true));
+        assert!(!permits.troubled.load(Ordering::Relaxed), "nobody turned it away");
+        permits.set_out(5);
+        assert_eq!(permits.sessions(), 5, "it is tried again");
+        permits.begin_with(3);
+        assert!(outcome(&|| permits.logged_in())[0]);
+        assert_eq!(permits.sessions(), 3);
+        permits.set_out(8);
+        assert!(permits.sessions() == 3 && permits.may_log_in(7), "who comes later, does not wait");
+    }
+
+    #[test]
+    fn over_a_short_link_those_who_set_out_turn_back() {
+        let permits = SessionPermits::new(Workers::Auto);
+        permits.set_out(5);
+        permits.logged_in();
+        assert!(permits.sessions() == 1 && !permits.is_long());
+        permits.begin_with(1);
+        assert_eq!(permits.sessions(), 1);
+        let fixed = SessionPermits::new("3".parse().unwrap());
+        fixed.set_out(5);
+        assert!(fixed.sessions() == 3 && fixed.may_log_in(2), "they all begin together");
     }
 
     #[test]

@@ -8,7 +8,6 @@
 //! the file is.
 
 use super::flight::Job;
-use super::sessions::SessionPermits;
 use super::sftp::make_way;
 use super::terms::SessionTerms;
 use super::unfinished::kept;
@@ -57,14 +56,13 @@ impl LoneSession {
 pub(super) struct SharedFiles {
     /// The queue, which goes before all help.
     queue: mpsc::WeakSender<Vec<Job>>,
-    permits: Arc<SessionPermits>,
     offered: watch::Sender<Option<Arc<SharedFile>>>,
     lone: Mutex<LoneSession>,
 }
 
 impl SharedFiles {
-    pub(super) fn new(queue: mpsc::WeakSender<Vec<Job>>, permits: Arc<SessionPermits>) -> Self {
-        Self { queue, permits, offered: watch::Sender::new(None), lone: Mutex::default() }
+    pub(super) fn new(queue: mpsc::WeakSender<Vec<Job>>) -> Self {
+        Self { queue, offered: watch::Sender::new(None), lone: Mutex::default() }
     }
 
     /// Whether batches wait for a worker.
@@ -254,13 +252,6 @@ impl Sharing {
             }
         }
         Ok(())
-    }
-
-    /// The round trip of the link is known: so many sessions may work as it takes to fill a fast one.
-    pub(super) fn know_link(&self, round_trip: Option<Duration>) {
-        if let Some(round_trip) = round_trip {
-            self.files.permits.begin_with(connections_worth(u64::MAX, round_trip));
-        }
     }
 
     /// One session alone moved so much of files in this time.
@@ -511,11 +502,10 @@ fn moved(terms: &SessionTerms, bytes: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sessions::Workers;
     use super::*;
 
     fn files() -> SharedFiles {
-        SharedFiles::new(mpsc::channel(1).0.downgrade(), Arc::new(SessionPermits::new(Workers::Auto)))
+        SharedFiles::new(mpsc::channel(1).0.downgrade())
     }
 
     #[test]

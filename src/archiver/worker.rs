@@ -57,27 +57,45 @@ pub(super) struct Workplace {
 }
 
 impl Workplace {
-    /// The next batch, with those behind it as far as there is room: they were made for more sessions than there are by now,
-    /// or from what room there was for rows, and each session costs the start of a program.
+    /// The next batch, with those behind it as far as there is room.
     async fn gather(&self) -> Option<Vec<Job>> {
         let mut queue = self.jobs.lock().await;
         let mut batch = queue.recv().await?;
         let sessions = self.permits.likely().min(self.settings.workers.most());
         let (files, bytes) = (self.settings.batch_files(sessions), self.settings.batch_bytes(sessions));
+        let joining = Joining { sessions, files, bytes, is_long: self.permits.is_long() };
+        joining.extend(&mut batch, &mut queue, |job| job.bytes);
+        Some(batch)
+    }
+}
+
+/// When batches go together in one session: they were made for more sessions than there are by now, or from what room there
+/// was for rows, and each session costs the start of a program.
+struct Joining {
+    /// Those that work.
+    sessions: usize,
+    /// What one may have.
+    files: usize,
+    bytes: u64,
+    is_long: bool,
+}
+
+impl Joining {
+    /// Adds to a batch what waits behind it, as far as that goes with it; `bytes` are those of one file.
+    fn extend<T>(&self, batch: &mut Vec<T>, queue: &mut mpsc::Receiver<Vec<T>>, bytes: impl Fn(&T) -> u64) {
         // Over a long link a session takes longer than its small files: where enough are left for half of those who work, two go
         // together.
-        if self.permits.is_long() && queue.len() > sessions / 2 && batch.len() + files <= BATCH_FILES {
-            let small = batch.iter().all(|job| job.bytes <= SMALL);
+        if self.is_long && queue.len() > self.sessions / 2 && batch.len() + self.files <= BATCH_FILES {
+            let small = batch.iter().all(|file| bytes(file) <= SMALL);
             if let Some(next) = small.then(|| queue.try_recv().ok()).flatten() {
                 batch.extend(next);
             }
         }
         // With one that is full it is half as much again as one may be.
-        while batch.len() <= files / 2 && batch.iter().map(|job| job.bytes).sum::<u64>() <= bytes / 2 {
+        while batch.len() <= self.files / 2 && batch.iter().map(&bytes).sum::<u64>() <= self.bytes / 2 {
             let Ok(next) = queue.try_recv() else { break };
             batch.extend(next);
         }
-        Some(batch)
     }
 }
 
@@ -122,7 +140,7 @@ struct Unproven {
 
 impl Worker {
     pub(super) fn new(number: usize, connect: Box<dyn Connect>, common: Workplace) -> Self {
-        let shared = (common.shared_files.clone(), common.found.clone());
+        let shared = (common.shared_files.clone(), common.found.clone(), common.permits.clone());
         let carrier = Carrier::new(number, connect, common.results.clone(), common.control.clone(), shared);
         Self { number, common, carrier, backoff: Backoff::default(), rests: VecDeque::new() }
     }
@@ -404,8 +422,11 @@ impl Worker {
     }
 
     fn wait_for_link(&mut self, rest: Rest, why: &str) {
+        let wanted = self.number < self.common.permits.sessions();
         if self.common.permits.give_back(self.number) {
-            tracing::info!(event = "session_fewer", host = self.carrier.describe(), "One session less: {why}");
+            if wanted {
+                tracing::info!(event = "session_fewer", host = self.carrier.describe(), "One session less: {why}");
+            }
             self.carrier.forget_road();
             return self.common.results.release(rest.jobs);
         }
@@ -444,4 +465,43 @@ impl Worker {
 fn advance(jobs: &mut [Job]) -> bool {
     // Each of them is to hear of it.
     jobs.iter_mut().map(|job| job.headway.advance()).filter(|advanced| *advanced).count() > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGE: u64 = 1 << 20;
+
+    /// How many files of a batch, and of those behind it that are left, once it has been joined with what goes with it.
+    fn joined(joining: &Joining, batch: &[u64], waiting: &[&[u64]]) -> (usize, usize) {
+        let (put, mut queue) = mpsc::channel(16);
+        waiting.iter().for_each(|batch| put.try_send(batch.to_vec()).unwrap());
+        let mut batch = batch.to_vec();
+        joining.extend(&mut batch, &mut queue, |bytes| *bytes);
+        (batch.len(), queue.len())
+    }
+
+    #[test]
+    fn a_batch_at_most_half_full_takes_those_behind_it_with_it() {
+        let joining = Joining { sessions: 2, files: 8, bytes: 64 * LARGE, is_long: false };
+        assert_eq!(joined(&joining, &[9; 2], &[&[9; 2], &[9; 1], &[9; 8]]), (5, 1));
+        assert_eq!(joined(&joining, &[9; 4], &[&[9; 8], &[9; 8]]), (12, 1), "half as much again, and no more");
+        assert_eq!(joined(&joining, &[9; 5], &[&[9; 1]]), (5, 1), "it is more than half full");
+        assert_eq!(joined(&joining, &[33 * LARGE], &[&[9; 1]]), (1, 1), "of bytes, too");
+        assert_eq!(joined(&joining, &[9; 2], &[]), (2, 0));
+    }
+
+    #[test]
+    fn over_a_long_link_two_full_batches_of_small_files_go_together_while_enough_wait() {
+        let joining = Joining { sessions: 4, files: 8, bytes: 64 * LARGE, is_long: true };
+        let full = [9; 8];
+        assert_eq!(joined(&joining, &full, &[&full, &full, &full]), (16, 2), "one more, not two");
+        assert_eq!(joined(&joining, &full, &[&full, &full]), (8, 2), "half of those who work have work left");
+        assert_eq!(joined(&joining, &[SMALL + 1; 8], &[&full, &full, &full]), (8, 3), "they are not small");
+        let short = Joining { is_long: false, ..joining };
+        assert_eq!(joined(&short, &full, &[&full, &full, &full]), (8, 3));
+        let most = Joining { files: BATCH_FILES, is_long: true, ..short };
+        assert_eq!(joined(&most, &[9; BATCH_FILES], &[&full, &full, &full]), (BATCH_FILES, 3), "none has more");
+    }
 }

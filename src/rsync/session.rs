@@ -232,11 +232,11 @@ impl ClientSession<'_> {
             let (line, plan, pull, version) = (self.line.clone(), self.plan.clone(), self.pull, self.version);
             let early = early.clone();
             // Only now: many that log in before might keep this very session out.
-            ssh.on_answer(move |round_trip| {
+            ssh.on_answer(Arc::new(move |round_trip| {
                 let mut early = early.lock().unwrap_or_else(PoisonError::into_inner);
                 *early = early.take().or_else(|| EarlyHelpers::call(&line, &plan, pull, version, round_trip));
                 true
-            });
+            }));
             ssh.login()?;
         }
         let helpers = early.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -37,9 +37,10 @@ use protocol::flist::{DirClass, FileEntry, FileList, Ndx, Segments};
 use protocol::generator::{DeleteCounts, Generator};
 use protocol::handshake::{Compat, Negotiated};
 use std::collections::{HashSet, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 64 * 1024;
@@ -344,6 +345,7 @@ impl Work<'_> {
 
     /// Says what waits, then serves the receiver's notes until `until` holds.
     fn wait(&mut self, until: impl Fn(&Self, &BoardState) -> bool) -> Result<(), TransferError> {
+        let mut silence = Silence { read_at: self.board.read_at(), since: Instant::now() };
         loop {
             self.pass_notes()?;
             self.writer.flush()?;
@@ -361,10 +363,35 @@ impl Work<'_> {
                 let (woken, timed_out) = board.wait(state, self.keep_alive_every());
                 state = woken;
                 if timed_out {
+                    drop(state);
+                    silence.is_borne(self.board.read_at(), self.options.timeout)?;
                     self.keep_alive();
                     break;
                 }
             }
+        }
+    }
+}
+
+/// How long the peer has said nothing while both of us wait for it. What we write to keep it content would hide that from the
+/// link, where all that moves is a sign of life.
+struct Silence {
+    read_at: Option<u64>,
+    since: Instant,
+}
+
+impl Silence {
+    /// Fails where the read that waits is the same for as long as `--timeout` says, seconds.
+    fn is_borne(&mut self, read_at: Option<u64>, limit: Option<u32>) -> Result<(), TransferError> {
+        if read_at.is_none() || self.read_at != read_at {
+            *self = Self { read_at, since: Instant::now() };
+        }
+        match limit.map(|seconds| Duration::from_secs(seconds.into())).filter(|&limit| self.since.elapsed() >= limit) {
+            Some(limit) => {
+                let why = format!("The other side said nothing for {limit:?}");
+                Err(TransferError::Stalled(io::Error::new(io::ErrorKind::TimedOut, why)))
+            }
+            None => Ok(()),
         }
     }
 }

@@ -13,10 +13,9 @@ pub mod sftp;
 mod tokens;
 
 use super::pump::{ExecError, Limits, Pump};
-use super::{COMMAND_START, CommandOutput, Connect, ConnectError, collect, shell_command};
+use super::{COMMAND_START, CommandOutput, Connect, ConnectError, OnAnswer, collect, shell_command};
 use crate::link::{Link, SignOfLife};
 use config::SshTarget;
-use dial::OnAnswer;
 use sftp::{LostInSync, Sftp, SftpError};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -166,11 +165,6 @@ impl Ssh {
         })
     }
 
-    /// Has this told how long a round trip is at most, each time a connection has been answered; it says whether to log in.
-    pub(crate) fn on_answer(&mut self, told: impl Fn(Duration) -> bool + Send + Sync + 'static) {
-        self.answered = Some(OnAnswer(Arc::new(told)));
-    }
-
     /// Starts a command line that is quoted already for the shell over there.
     ///
     /// # Errors
@@ -230,6 +224,10 @@ impl Ssh {
 }
 
 impl Connect for Ssh {
+    fn on_answer(&mut self, told: OnAnswer) {
+        self.answered = Some(told);
+    }
+
     fn login(&mut self) -> Result<(), ConnectError> {
         if self.pump.is_none() {
             self.pump = Some(self.connect()?);

@@ -466,6 +466,26 @@ fn many_small_files_over_a_long_link_are_acknowledged_together() {
     assert!(copied == 20 && heard.contains(EACH_FILE), "a few are told at once: {copied} {heard}");
 }
 
+/// Batches of few small files go together in one session over a long link: there are fewer sessions than batches, and each file
+/// arrives.
+#[test]
+fn small_batches_go_together_over_a_long_link() {
+    let (Some(server), Some(mut link)) = (MariaDb::shared(), LongLink::start("rsync", SFTP)) else { return };
+    let heard = link.place.path("heard");
+    link.program = link.place.script("server", &format!("echo \"$@\" >>{}\nexec rsync \"$@\"", heard.display()));
+    let table = Table::new(server, "joined", Age::V1);
+    let rows: Vec<_> = (0..300).map(|n| Row::new(link.place.source(format!("s{n:04}.npy"), 300 + n, n))).collect();
+    table.insert(&rows);
+    let mut command = link.command(&table);
+    // Eight sessions, and so batches of 20.
+    command.args(["--once", "--workers", "auto", "--queue", "320"]);
+    Run::to_end(command).expect(0);
+    expect_all_proven(&link.place, &table, &rows);
+    let heard = fs::read_to_string(heard).unwrap();
+    let sessions = heard.lines().filter(|line| line.contains("--server")).count();
+    assert!(sessions < rows.len() / 20, "{sessions} sessions\n{heard}");
+}
+
 /// What we cannot or will not send is no trouble of the others.
 #[test]
 fn files_with_trouble_of_their_own_leave_the_others_acknowledged_together() {

@@ -1,7 +1,9 @@
 //! Damage of every kind at every place: no end may hang or panic, and no wrong bytes may stand under a final name.
 
+use crate::support::cutter::{Action as Blow, Cutter, Fault as LinkFault};
+use crate::support::daemon::Daemon;
 use crate::support::engine::{Folder, Silent, hello};
-use crate::support::stock::{Bench, OURS, Run};
+use crate::support::stock::{Bench, OURS, Run, client as client_of, ended as run_to_end};
 use crate::support::tiny::Tiny;
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
@@ -297,6 +299,86 @@ fn flipped_bytes_never_become_files() {
         }
         println!("push {push}: {} flips", faults.len());
         try_all(push, &faults);
+    }
+}
+
+/// How many bytes of a small transfer lie between two that are cut at: all are tried with `ARCHIVER_FAULTS`.
+fn step(short: usize) -> usize {
+    if std::env::var_os("ARCHIVER_FAULTS").is_some() { 1 } else { short }
+}
+
+/// A client of ours and a daemon, with a link between them that ends at a byte, for every so many.
+fn a_daemon_cut(program: &str, short: usize) {
+    let home = tempfile::tempdir().unwrap();
+    let (src, old) = (home.path().join("src"), home.path().join("old"));
+    small(&src);
+    small_old(&old);
+    let known: Vec<Vec<u8>> = [&src, &old].iter().flat_map(|folder| contents(folder)).map(|(_, bytes)| bytes).collect();
+    let text = "uid = 0\ngid = 0\nuse chroot = no\n[m]\npath = WORK\nread only = no\n";
+    let daemon = Daemon::start(program, home.path(), text);
+    for push in [true, false] {
+        let run = |port: u16, dst: &str| {
+            let module = format!("rsync://127.0.0.1:{port}/m");
+            let (from, to) = match push {
+                true => (format!("{}/", src.display()), format!("{module}/{dst}/")),
+                false => (format!("{module}/src/"), format!("{}/", home.path().join(dst).display())),
+            };
+            run_to_end(client_of(OURS).args(["-rt", "--timeout=2", &from, &to]))
+        };
+        let whole = Cutter::start(daemon.port, u64::MAX);
+        small_old(&home.path().join("whole"));
+        assert_eq!(run(whole.port, "whole").code, 0);
+        assert_eq!(whole.connections(), 1);
+        let mut cases = Vec::new();
+        for (up, len) in [(true, whole.up()), (false, whole.down())] {
+            cases.extend((0..len).step_by(step(short)).map(|at| LinkFault { action: Blow::Cut, up, at }));
+            // Everything else that befalls links, in turn; for `--timeout` any byte is a sign of life.
+            let others = Blow::ALL
+                .iter()
+                .filter(|action| **action != Blow::Trickle)
+                .cycle()
+                .zip((0..len).step_by(4 * step(short)));
+            cases.extend(others.map(|(&action, at)| LinkFault { action, up, at }));
+        }
+        println!("{program}, push {push}: {} faults", cases.len());
+        thread::scope(|scope| {
+            for share in cases.chunks(cases.len().div_ceil(4)) {
+                let (run, home, known, daemon) = (&run, home.path(), &known, &daemon);
+                scope.spawn(move || {
+                    for &fault in share {
+                        let LinkFault { action, up, at } = fault;
+                        // Of its own: a daemon may still be at work there.
+                        let dst = format!("dst-{push}-{action:?}-{up}-{at}");
+                        small_old(&home.join(&dst));
+                        let cutter = Cutter::faulty(daemon.port, move |_| Some(fault));
+                        let cut = run(cutter.port, &dst);
+                        let there = contents(&home.join(&dst));
+                        for (name, bytes) in &there {
+                            let leaf = name.rsplit(|&byte| byte == b'/').next().unwrap();
+                            let is_final = !leaf.starts_with(b".");
+                            assert!(!is_final || known.contains(bytes), "{fault:?}: {}", name.escape_ascii());
+                        }
+                        // What stands behind the last word of a session is no loss; what a flipped bit makes of a name is
+                        // known to nobody.
+                        let all = there == contents(&home.join("src")) || cutter.cuts() == 0;
+                        let guarded = !matches!(fault.action, Blow::Flip | Blow::Duplicate);
+                        assert!(cut.code != 0 || all || !guarded, "{fault:?}: less than all: {}", cut.stderr);
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_session_with_our_daemon_cut_at_bytes() {
+    a_daemon_cut(OURS, 71);
+}
+
+#[test]
+fn a_session_with_stocks_daemon_cut_at_bytes() {
+    if crate::support::tools::require("rsync") {
+        a_daemon_cut("rsync", 71);
     }
 }
 

@@ -33,11 +33,13 @@ impl Crew {
         self.bell.notify_all();
     }
 
-    /// Waits until others may log in: a key that is refused is to be refused once. False when all is over meanwhile.
-    pub(super) fn await_admission(&self) -> bool {
+    /// Waits until others may log in, at most so long: a key that is refused is to be refused once. False when they may not
+    /// by then, or all is over.
+    pub(super) fn await_admission(&self, limit: Duration) -> bool {
         let waits = |state: &mut CrewState| !state.admitted && !state.dismissed;
-        let state = self.bell.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
-        !state.dismissed
+        let waited = self.bell.wait_timeout_while(self.lock(), limit, waits);
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.admitted && !state.dismissed
     }
 
     /// A session begins; false where none may.

@@ -118,7 +118,7 @@ impl RangedPull {
         }
         let mut ssh = Way::ssh(&self.host, HELPERS_PATIENCE).map_err(|failure| failure.text)?;
         let crew = self.crew.clone();
-        ssh.on_answer(move |_| crew.await_admission());
+        ssh.on_answer(Arc::new(move |_| crew.await_admission(HELPERS_PATIENCE)));
         let mut sftp = ssh.sftp().map_err(|error| error.to_string())?;
         if !self.crew.begins(number, &sftp.closer()) {
             return Ok(());
@@ -126,7 +126,7 @@ impl RangedPull {
         let mut read = || {
             let source = PathBuf::from(OsStr::from_bytes(&self.source));
             let there = sftp.reading(&source).map_err(RangeError::Far)?;
-            let Some(order) = self.await_order() else { return Ok(0) };
+            let Some(order) = self.await_order(HELPERS_PATIENCE) else { return Ok(0) };
             // Whoever comes is waited for, so nobody comes who has yet to connect.
             let Some(hand) = order.ranges.come() else { return Ok(0) };
             hand.fetch(there, &order.here, &mut |_| true)
@@ -137,9 +137,11 @@ impl RangedPull {
         done.map(drop)
     }
 
-    fn await_order(&self) -> Option<Arc<PullOrder>> {
+    /// Waits until it is known what is to be read, at most so long: who has waited in vain leaves the file to the session.
+    fn await_order(&self, limit: Duration) -> Option<Arc<PullOrder>> {
         let waits = |state: &mut PullState| state.order.is_none() && !state.closed;
-        let state = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(self.lock(), limit, waits);
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.order.clone().filter(|_| !state.closed)
     }
 }
@@ -191,5 +193,29 @@ impl Stager for RangedPull {
             state.closed = true;
             state.order.iter().for_each(|order| order.ranges.end());
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_an_order_in_vain_leaves_the_file_to_the_session() {
+        let state = Mutex::new(PullState { present: 1, ..PullState::default() });
+        let host = Host { user: None, name: b"host".to_vec(), port: None };
+        let (source, crew, changed) = (b"/a".to_vec(), Arc::<Crew>::default(), Condvar::new());
+        let pull = Arc::new(RangedPull { host, source, crew: crew.clone(), connections: 1, state, changed });
+        let here = Presence(pull.clone());
+        let short = Duration::from_millis(1);
+        assert!(!crew.await_admission(short) && pull.await_order(short).is_none());
+        assert_eq!(pull.wait(short), None, "one is there still");
+        drop(here);
+        assert_eq!(pull.wait(HELPERS_PATIENCE), Some(false), "nobody is");
+        crew.admit();
+        pull.begin(7, tempfile::tempfile().unwrap());
+        assert!(crew.await_admission(short) && pull.await_order(short).is_some());
+        pull.end();
+        assert!(pull.await_order(short).is_none(), "it is over");
     }
 }

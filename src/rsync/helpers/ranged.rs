@@ -100,7 +100,7 @@ impl RangedPush {
         let RemoteHost { host, .. } = self.plan.remote.as_ref().ok_or("no host")?;
         let mut ssh = Way::ssh(host, HELPERS_PATIENCE).map_err(|failure| failure.text)?;
         let crew = self.crew.clone();
-        ssh.on_answer(move |_| crew.await_admission());
+        ssh.on_answer(Arc::new(move |_| crew.await_admission(HELPERS_PATIENCE)));
         Ok(ssh)
     }
 

@@ -11,7 +11,7 @@ use protocol::flist::{FileList, Ndx, Segments};
 use protocol::mux::{Message, TextKind};
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,8 @@ pub(in crate::transfer) struct Board {
     pub(in crate::transfer) io_error: AtomicI32,
     /// Values of extended attributes that came over the wire.
     pub(in crate::transfer) values: Values,
+    /// Reads of the receiver that have begun or ended: odd while it waits for the peer.
+    reads: AtomicU64,
 }
 
 pub(super) struct BoardState {
@@ -124,6 +126,7 @@ impl Board {
             clock,
             proposals: Proposals::default(),
             io_error: AtomicI32::new(0),
+            reads: AtomicU64::new(0),
             values: Values::default(),
         }
     }
@@ -308,6 +311,16 @@ impl Board {
     pub(in crate::transfer) fn whole_came(&self, len: u64) {
         self.lock().delta_choice.whole_came(len);
         self.bell.notify_all();
+    }
+
+    /// The receiver begins to wait for the peer, or has heard it.
+    pub(in crate::transfer) fn reads(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it did that, where it waits for the peer now.
+    pub(super) fn read_at(&self) -> Option<u64> {
+        Some(self.reads.load(Ordering::Relaxed)).filter(|reads| !reads.is_multiple_of(2))
     }
 
     pub(super) fn wait<'b>(

@@ -132,7 +132,9 @@ impl Rebuild<'_> {
                 let pace = self.current.as_mut().and_then(|current| {
                     Some((current.pace.as_mut()?, !self.board.is_summing(current.arrival.ndx), self.board.now()))
                 });
+                self.board.reads();
                 let heard = reader.read()?;
+                self.board.reads();
                 if let Some((pace, counts, began)) = pace {
                     pace.read(began, self.board.now(), counts);
                 }

@@ -45,12 +45,6 @@ pub(super) fn authenticate(session: &Session, tcp: &TcpStream, target: &SshTarge
         allowed: String::new(),
         tried: Vec::new(),
     };
-    // Asks with the method `none`; that the server lets us in at once is allowed.
-    match drive(session, tcp, attempt.deadline, || session.auth_methods(&target.user).map(str::to_owned)) {
-        Ok(methods) => attempt.allowed = methods,
-        Err(_) if session.authenticated() => return Ok(()),
-        Err(stop) => return Err(attempt.broken(stop)),
-    }
     if attempt.login()? { Ok(()) } else { Err(attempt.failed("")) }
 }
 
@@ -86,8 +80,19 @@ impl LoginAttempt<'_> {
         None
     }
 
+    /// Asks with the method `none` what is allowed; that the server lets us in at once is.
+    fn ask(&mut self) -> Result<bool, CallFailure> {
+        let Self { session, target, .. } = *self;
+        match drive(session, self.tcp, self.deadline, || session.auth_methods(&target.user).map(str::to_owned)) {
+            Ok(methods) => self.allowed = methods,
+            Err(_) if session.authenticated() => return Ok(true),
+            Err(stop) => return Err(stop),
+        }
+        Ok(false)
+    }
+
     /// In the order of `ssh`, but that files which somebody has named go before keys of the agent which nobody has: servers
-    /// count failures, and end a connection after a few.
+    /// count failures, and end a connection after a few. One key alone is tried unasked, which saves a round trip.
     fn login(&mut self) -> Result<bool, ConnectError> {
         let target = self.target;
         let files: Vec<_> = target.keys.iter().map(|key| (key, public_half(&key.path))).collect();
@@ -104,10 +109,17 @@ impl LoginAttempt<'_> {
             .map(|(key, _)| *key)
             .partition(|key| key.named != Named::Default);
         let others = if target.agent.named_keys_only { Vec::new() } else { others };
-        Ok(self.by_agent(agent.as_ref(), &filed)?
+        let there_are = named.iter().chain(&unnamed).filter(|key| key.path.exists()).count();
+        let unasked = filed.len() + others.len() + there_are == 1;
+        if !unasked && self.ask().map_err(|stop| self.broken(stop))? {
+            return Ok(true);
+        }
+        let let_in = self.by_agent(agent.as_ref(), &filed)?
             || self.by_files(&named)?
             || self.by_agent(agent.as_ref(), &others)?
-            || self.by_files(&unnamed)?)
+            || self.by_files(&unnamed)?;
+        // Why we are kept out is known already: that it ends here says nothing more.
+        Ok(let_in || (unasked && self.ask().unwrap_or(false)))
     }
 
     fn by_agent(&mut self, agent: Option<&Agent>, identities: &[&PublicKey]) -> Result<bool, ConnectError> {

@@ -4,7 +4,7 @@ use super::config::{self, SshTarget};
 use super::drive::{CallFailure, drive};
 use super::settings::Value;
 use super::{auth, known_hosts};
-use crate::transport::ConnectError;
+use crate::transport::{ConnectError, OnAnswer};
 use rustix::net::sockopt;
 use ssh2::{HashType, MethodType, Session};
 use std::io;
@@ -43,10 +43,6 @@ impl Drop for Dialled {
 
 /// Round trips that a handshake takes at least: names and offers, keys, the service.
 const HANDSHAKE: u32 = 3;
-
-/// Who is told how long a round trip is at most, once the host is known, and says whether to log in.
-#[derive(Clone)]
-pub(in crate::transport) struct OnAnswer(pub(super) Arc<dyn Fn(Duration) -> bool + Send + Sync>);
 
 /// Connects and logs in. The host's key is checked before anything about us is said.
 pub(super) fn dial(target: &SshTarget, answered: Option<&OnAnswer>) -> Result<Dialled, ConnectError> {
@@ -95,7 +91,7 @@ pub(super) fn dial(target: &SshTarget, answered: Option<&OnAnswer>) -> Result<Di
     let fingerprint = format!("SHA256:{}", fingerprint.trim_end_matches('='));
     let (blob, _) = session.host_key().ok_or_else(|| refused("it showed none; is an SSH server there?".to_owned()))?;
     known.check(blob, &fingerprint, target).map_err(refused)?;
-    if answered.is_some_and(|OnAnswer(told)| !told(round_trip)) {
+    if answered.is_some_and(|told| !told(round_trip)) {
         return Err(ConnectError::Lost { host: target.place(), why: "it is not wanted any more".to_owned() });
     }
 
