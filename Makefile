@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks night beside-socs monitor-load beside-monitor fuzz deny sbom reproducible miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks night beside-socs monitor-load beside-monitor faults fuzz deny sbom reproducible miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -94,6 +94,10 @@ beside-monitor: ## Each datagram to the genuine monitor of socs 0.6.4 and to our
 beside-socs: ## Turns with the genuine SupRsync of socs on one database, under load: nothing copied twice, equal statistics
 	cargo build $(QUIET) --locked --bin pysmurf-archiver
 	scripts/beside-socs --program target/debug/pysmurf-archiver
+
+faults: ## Whatever befalls links and processes, by every road, for MINUTES (10) from SEED: a table of runs, hangs and what was wrong
+	ARCHIVER_FAULTS=$(or $(MINUTES),10) ARCHIVER_SEED=$(SEED) cargo test $(QUIET) --locked --workspace --test archiver faults:: -- --nocapture
+	ARCHIVER_FAULTS=1 cargo test $(QUIET) --locked --workspace --test rsync daemon_cut -- --nocapture
 
 fuzz: ## What peers may send, made up by libFuzzer for each decoder and machine of the protocol; FUZZ="--seconds 240" for an hour
 	scripts/fuzz $(FUZZ)

@@ -418,7 +418,9 @@ fn whatever_befalls_processes_nothing_hangs_and_nothing_is_wrong() {
             scope.spawn(move || {
                 let config = if road == Road::Sftp { "SetEnv PATH=/nowhere\n" } else { "" };
                 let sshd = Sshd::start(&format!("{config}Subsystem sftp internal-sftp"));
-                let own = if effort.is_long() { MariaDb::start() } else { None };
+                // What a crash must not take away is a row that was inserted.
+                let durable = ["--innodb-flush-log-at-trx-commit=1".to_owned()];
+                let own = if effort.is_long() { MariaDb::start_with(&durable) } else { None };
                 let server = own.as_ref().or_else(|| MariaDb::shared());
                 let (Some(server), Some(sshd), true) = (server, sshd, require("rsync")) else { return };
                 strikes(server, &sshd, road, effort, scores);
