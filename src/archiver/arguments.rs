@@ -94,6 +94,12 @@ pub(crate) fn hello(coding: Coding) -> Hello {
     Hello { offer, compression: coding.wish(), ..Hello::new(Side::Client, VERSION_MOST) }
 }
 
+/// What we bring to a handshake with a server that has [`sender_args`]. The registered MD5 is compared here, so the session's own
+/// checksum is the fastest that both have: with MD5 each end would sum a file that several have read twice.
+pub(crate) fn sender_hello(coding: Coding) -> Hello {
+    Hello { offer: Offer::Stock, ..hello(coding) }
+}
+
 /// The server arguments for fetching.
 pub(crate) fn sender_args(coding: Coding) -> Vec<OsString> {
     let compressed = coding == Coding::Compressed;

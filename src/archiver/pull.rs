@@ -5,7 +5,7 @@
 //! larger one stays, and the next session goes on from there.
 
 use super::BATCH_BYTES;
-use super::arguments::{hello, sender_args};
+use super::arguments::{sender_args, sender_hello};
 use super::flight::Job;
 use super::shared_file::{Sharing, Staged};
 use super::terms::SessionTerms;
@@ -114,8 +114,8 @@ fn fetch_wishes(
     watch: &mut PullWatch<'_>,
 ) -> Result<Summary, TransferError> {
     let remote = link.remote.clone();
-    let ended =
-        greet(link, hello(watch.terms.coding)).and_then(|session| fetch(session, wishes, dest, BATCH_BYTES, watch));
+    let ended = greet(link, sender_hello(watch.terms.coding))
+        .and_then(|session| fetch(session, wishes, dest, BATCH_BYTES, watch));
     let ended = ended.map_err(|error| explain(error, &remote));
     if ended.is_err() {
         remote.wait(LAST_WORDS);

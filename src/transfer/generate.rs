@@ -381,12 +381,14 @@ struct Silence {
 }
 
 impl Silence {
-    /// Fails where the read that waits is the same for as long as `--timeout` says, seconds.
+    /// Fails where the read that waits is the same for longer than `--timeout` says, seconds, and half of that.
     fn is_borne(&mut self, read_at: Option<u64>, limit: Option<u32>) -> Result<(), TransferError> {
         if read_at.is_none() || self.read_at != read_at {
             *self = Self { read_at, since: Instant::now() };
         }
-        match limit.map(|seconds| Duration::from_secs(seconds.into())).filter(|&limit| self.since.elapsed() >= limit) {
+        // A peer that only waits for a word of ours has had one by then.
+        let borne = limit.map(|seconds| Duration::from_secs(u64::from(seconds) + u64::from(seconds.div_ceil(2))));
+        match borne.filter(|&limit| self.since.elapsed() >= limit) {
             Some(limit) => {
                 let why = format!("The other side said nothing for {limit:?}");
                 Err(TransferError::Stalled(io::Error::new(io::ErrorKind::TimedOut, why)))

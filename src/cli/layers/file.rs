@@ -126,10 +126,10 @@ impl ConfigReading<'_> {
             let (name, at) = (key.get_ref().as_ref(), key.span().start);
             match value.get_ref() {
                 DeValue::Array(tables) if name == TARGET && tables.iter().any(|one| one.get_ref().is_table()) => {
-                    targets = self.tables(tables, |at, table| self.target(at, table))?;
+                    targets = self.tables(TARGET, tables, |at, table| self.target(at, table))?;
                 }
                 DeValue::Array(tables) if name == NODE && tables.iter().any(|one| one.get_ref().is_table()) => {
-                    nodes = self.tables(tables, |at, table| self.node(at, table))?;
+                    nodes = self.tables(NODE, tables, |at, table| self.node(at, table))?;
                     self.enter(&mut nodes);
                 }
                 DeValue::Table(_) if [TARGET, NODE].contains(&name) => {
@@ -153,6 +153,7 @@ impl ConfigReading<'_> {
     /// Several tables of one kind, each with a name of its own.
     fn tables(
         &self,
+        kind: &str,
         tables: &DeArray<'_>,
         read: impl Fn(usize, &DeTable<'_>) -> Result<ConfiguredTarget, FileError>,
     ) -> Result<Vec<ConfiguredTarget>, FileError> {
@@ -160,11 +161,11 @@ impl ConfigReading<'_> {
         for one in tables.iter() {
             let at = one.span().start;
             let Some(table) = one.get_ref().as_table() else {
-                return self.wrong(at, "that is a table; write its name in [[ ]] above its keys");
+                return self.wrong(at, format!("a {kind} is a table; write [[{kind}]] above its keys"));
             };
             let one = read(at, table)?;
             if all.iter().any(|other| other.name == one.name) {
-                return self.wrong(at, format!("there is a {:?} already; give it a name of its own", one.name));
+                return self.wrong(at, format!("there is a {kind} {:?} already; give it a name of its own", one.name));
             }
             all.push(one);
         }
@@ -308,6 +309,16 @@ mod tests {
                 "[[target]]\nname = 'a'\n[[target]]\nname = 'a'",
                 "c.toml, line 3: there is a target \"a\" already; give it a name of its own",
             ),
+            (
+                "[[node]]\nname = 'a'\n[[node]]\nname = 'a'",
+                "c.toml, line 3: there is a node \"a\" already; give it a name of its own",
+            ),
+            ("[[node]]\nqueue = 1", "c.toml, line 1: a node needs a name, such as name = \"storage-a\""),
+            (
+                "[[node]]\nname = 'a'\narchive-name = 'x'",
+                "c.toml, line 1: a node has the copies of all targets; say whose files these are in a [[target]]",
+            ),
+            ("[node]\nname = 'a'", "c.toml, line 1: there may be several nodes; write [[node]] in the place of [node]"),
         ];
         for (text, expected) in known {
             assert_eq!(read(text).err().unwrap_or_default(), expected, "{text}");
