@@ -164,7 +164,7 @@ impl World {
             if self.waiting > WRITTEN * f64::from(self.day.servers) * 60.0 {
                 lagging = self.now;
             }
-            if self.now % (600 / STEP) == 0 {
+            if self.now.is_multiple_of(600 / STEP) {
                 report.waiting.push((self.now as f64 * STEP as f64 / 3600.0, self.waiting / 1e9));
             }
             self.now += 1;
