@@ -91,7 +91,7 @@ archiver killed every two hours.
   waiting GB    what waited at most
   half, 99 %    seconds within which so many rows were copied; last: all, hours
   worst server  its mean wait, over that of all
-  behind h      hours from the burst's end until nothing waited for over a minute
+  behind h      hours from the burst's end until less waited than comes in a minute
   SQL/s (most)  statements of the archivers, on average and in the worst 5 s
 
 Examples:
