@@ -11,7 +11,7 @@ use protocol::checksum::{Checksum, FileHasher};
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,6 +173,10 @@ impl Filler {
         let path = folder.join(name);
         let here = |error: io::Error| format!("{} cannot be written: {error}", path.display());
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(here)?;
+        if !is_ours(&self.folder).map_err(here)? {
+            let folder = self.folder.display();
+            return Err(format!("{folder} is not this account's alone; name another folder with --fill-dir"));
+        }
         let unfinished = folder.join(".unfinished");
         let mut file = File::create(&unfinished).map_err(here)?;
         let (mut hasher, mut written) = (FileHasher::new(Checksum::Md5), Ok(()));
@@ -197,6 +201,12 @@ impl Filler {
     }
 }
 
+/// Whether a folder is this account's and nobody else writes in it: what lies there is written over, wherever links lead.
+fn is_ours(folder: &Path) -> io::Result<bool> {
+    let stat = fs::symlink_metadata(folder)?;
+    Ok(stat.is_dir() && stat.uid() == rustix::process::geteuid().as_raw() && stat.mode() & 0o022 == 0)
+}
+
 fn is_sum(hasher: FileHasher, md5: &Md5) -> bool {
     hasher.finish().as_bytes() == md5
 }
@@ -207,4 +217,21 @@ fn held(folder: &Path) -> Option<(RecordId, PathBuf, u64)> {
     let files = fs::read_dir(folder).ok()?.flatten();
     let bytes = files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
     Some((RecordId(id), folder.to_owned(), bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_folder_of_others_is_not_filled() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(is_ours(folder.path()).unwrap());
+        let link = folder.path().join("link");
+        symlink("/tmp", &link).unwrap();
+        assert!(!is_ours(&link).unwrap());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(!is_ours(folder.path()).unwrap());
+    }
 }
