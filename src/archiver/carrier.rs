@@ -108,7 +108,16 @@ impl Carrier {
         let mut terms = self.terms(coding);
         let connect = self.connect.as_mut();
         let permits = &self.permits;
-        connect.login().inspect_err(|_| permits.kept_out(self.number)).map_err(|error| terms.trouble(&error))?;
+        let login = connect.login().inspect_err(|error| {
+            permits.kept_out(self.number);
+            if matches!(
+                error,
+                ConnectError::Unreachable { .. } | ConnectError::Timeout { .. } | ConnectError::Lost { .. }
+            ) {
+                permits.found().down(&error.to_string());
+            }
+        });
+        login.map_err(|error| terms.trouble(&error))?;
         // The others may log in while we look around.
         know_link(permits, connect.round_trip().filter(|&round_trip| round_trip >= LONG));
         permits.logged_in();
@@ -133,6 +142,9 @@ impl Carrier {
             self.sharing.learn(terms.moved(), took, &self.settings);
         }
         self.went_well = carried.ended.is_ok();
+        if self.went_well {
+            self.permits.found().through();
+        }
         Ok(carried)
     }
 

@@ -18,6 +18,7 @@ use crate::transport::{Connect, ConnectError};
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -58,11 +59,19 @@ pub(super) struct SharedFiles {
     queue: mpsc::WeakSender<Vec<Job>>,
     offered: watch::Sender<Option<Arc<SharedFile>>>,
     lone: Mutex<LoneSession>,
+    /// Sessions are numbered, and each carries its own files.
+    one_each: AtomicBool,
 }
 
 impl SharedFiles {
     pub(super) fn new(queue: mpsc::WeakSender<Vec<Job>>) -> Self {
-        Self { queue, offered: watch::Sender::new(None), lone: Mutex::default() }
+        Self { queue, offered: watch::Sender::new(None), lone: Mutex::default(), one_each: AtomicBool::new(false) }
+    }
+
+    /// Whether no file is to be shared, since that takes more connections than sessions. `limited`: others share the link,
+    /// and so many sessions may be open.
+    pub(super) fn keep_to_one_each(&self, limited: bool) {
+        self.one_each.store(limited, Ordering::Relaxed);
     }
 
     /// Whether batches wait for a worker.
@@ -317,6 +326,9 @@ struct Prospect {
 impl Prospect {
     /// Of a file of so many bytes; `None` where one session does as well.
     fn of(len: u64, files: &SharedFiles, connect: &dyn Connect, settings: &ArchiverSettings) -> Option<Self> {
+        if files.one_each.load(Ordering::Relaxed) {
+            return None;
+        }
         let round_trip = connect.round_trip()?;
         let connections = connections_worth(len, round_trip).min(settings.workers.most());
         let alone = files.lone().alone(settings.direction, round_trip).filter(|_| connections > 1)?;

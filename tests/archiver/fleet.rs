@@ -17,19 +17,19 @@ use std::process::Command;
 use std::time::Duration;
 
 /// A table of files with the tables of a fleet beside it.
-enum Queue<'a> {
+pub(crate) enum Queue<'a> {
     Mysql(Table<'a>),
     Sqlite(PathBuf),
 }
 
 impl<'a> Queue<'a> {
-    fn on_mariadb(server: &'a MariaDb, name: &str, place: &Place) -> Self {
+    pub(crate) fn on_mariadb(server: &'a MariaDb, name: &str, place: &Place) -> Self {
         let queue = Self::Mysql(Table::new(server, name, Age::V1));
         queue.init(place);
         queue
     }
 
-    fn on_sqlite(place: &Place) -> Self {
+    pub(crate) fn on_sqlite(place: &Place) -> Self {
         let queue = Self::Sqlite(place.path("fleet.db"));
         queue.init(place);
         queue
@@ -76,14 +76,14 @@ impl<'a> Queue<'a> {
         }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         match self {
             Self::Mysql(table) => table.url.clone(),
             Self::Sqlite(file) => format!("sqlite:{}", file.display()),
         }
     }
 
-    fn files(&self) -> &'static str {
+    pub(crate) fn files(&self) -> &'static str {
         match self {
             Self::Mysql(_) => "pysmurf_files_v1",
             Self::Sqlite(_) => "supersync_v0",
@@ -98,7 +98,7 @@ impl<'a> Queue<'a> {
     }
 
     /// Rows of the answer, values parted by tabs.
-    fn run(&self, sql: &str) -> String {
+    pub(crate) fn run(&self, sql: &str) -> String {
         match self {
             Self::Mysql(table) => table.execute(&format!("\nDELIMITER ;;\n{sql};;")),
             Self::Sqlite(file) => {
@@ -121,16 +121,16 @@ impl<'a> Queue<'a> {
         }
     }
 
-    fn count(&self, of: &str) -> usize {
+    pub(crate) fn count(&self, of: &str) -> usize {
         self.run(&format!("SELECT COUNT(*) FROM {of}")).trim().parse().unwrap()
     }
 
-    fn copied(&self) -> usize {
+    pub(crate) fn copied(&self) -> usize {
         self.count(&format!("{} WHERE {}", self.files(), self.is_copied()))
     }
 
     /// Registers files.
-    fn insert(&self, files: &[(PathBuf, [u8; 16])]) {
+    pub(crate) fn insert(&self, files: &[(PathBuf, [u8; 16])]) {
         match self {
             Self::Mysql(table) => table.insert(&files.iter().cloned().map(Row::new).collect::<Vec<_>>()),
             Self::Sqlite(file) => {
@@ -150,7 +150,7 @@ impl<'a> Queue<'a> {
     }
 
     /// An archiver that takes part.
-    fn mover(&self, command: Command) -> Run {
+    pub(crate) fn mover(&self, command: Command) -> Run {
         self.mover_by(command, &self.url())
     }
 
@@ -165,13 +165,13 @@ impl<'a> Queue<'a> {
     }
 
     /// How many lanes each of those has who have some.
-    fn shares(&self) -> Vec<usize> {
+    pub(crate) fn shares(&self) -> Vec<usize> {
         let shares = self.run("SELECT COUNT(*) FROM fleet_lane WHERE holder IS NOT NULL GROUP BY holder ORDER BY 1");
         shares.lines().map(|line| line.parse().unwrap()).collect()
     }
 
     /// Fails unless each row is copied, recorded and proven once, and its copy is whole, or else has failed as often as it may.
-    fn expect_each_once(&self, place: &Place, hopeless: usize) {
+    pub(crate) fn expect_each_once(&self, place: &Place, hopeless: usize) {
         let rows = self.count(self.files());
         let (path, md5) = match self {
             Self::Mysql(_) => ("path", "HEX(md5sum)"),
@@ -199,7 +199,7 @@ impl<'a> Queue<'a> {
 }
 
 /// Files of which some want the same place with other bytes.
-fn files(place: &Place, numbers: std::ops::Range<u64>) -> Vec<(PathBuf, [u8; 16])> {
+pub(crate) fn files(place: &Place, numbers: std::ops::Range<u64>) -> Vec<(PathBuf, [u8; 16])> {
     let file = |n: u64| match n % 4 {
         3 => place.source(format!("again/{:05}.dat", n - 1), 100 + n, n),
         _ => place.source(format!("{n:05}.dat"), n * 37 % 5000, n),
