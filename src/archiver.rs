@@ -242,7 +242,10 @@ pub(crate) async fn run<C: Catalog>(
         control,
     };
     let tune = permits.look_after(progress.clone(), stop.clone(), || shared_files.work_waits());
-    let ended = poll(poller, async { drop(tokio::join!(tune, keeper.run())) }).await;
+    let ended = poll(poller, async {
+        tokio::join!(tune, keeper.run());
+    })
+    .await;
     permits.open_all();
     if matches!(ended, Ended::OutOfReach(_)) {
         stop.stop();
