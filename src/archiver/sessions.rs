@@ -468,7 +468,8 @@ mod tests {
         permits.granted(1).await;
         permits.revoked(2).await;
         assert_eq!((permits.sessions(), permits.wanted()), (2, 4));
-        [0, 1].map(|number| permits.opens(number));
+        permits.opens(0);
+        permits.opens(1);
         permits.limit_to(1);
         assert_eq!((permits.must_leave(0), permits.must_leave(1), permits.open()), (false, true, 2));
         permits.closed(1);

@@ -258,7 +258,8 @@ fn bandwidth_of(mine: &LinkShare, mut all: Vec<&LinkShare>, limit: u64) -> u64 {
     let demand = |share: &LinkShare| match share {
         _ if share.wants == 0 => least,
         _ if share.bandwidth > 1 && share.moved < share.bandwidth / 5 * 4 => (share.moved / 4 * 5).max(least),
-        _ => u64::MAX,
+        // It is given more step by step: who has little to do would else get a lot, and give it back, for ever.
+        _ => share.bandwidth.saturating_mul(2).max(least),
     };
     all.sort_by_key(|share| (demand(share), share.mover.clone()));
     let (mut left, mut ours) = (limit, 0);
