@@ -21,7 +21,7 @@ pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
 pub use fleet::{Claimed, Hold};
 pub(crate) use fleet::{FleetLane, FleetRules, LanePlan, Muster, Serves};
 pub use names::strangers;
-pub use nodes::{Spread, StorageNode};
+pub use nodes::{NodeNames, RelayFeed, Spread, StorageNode};
 pub use note::{Keeping, NOTES, Note};
 pub use open::{AnyCatalog, init_db, inspect, make_fleet, make_indexes, make_node_tables, open, reach};
 pub use options::{Created, Options};
