@@ -26,7 +26,7 @@ pub(crate) use fleet::{
     NodeDebt, SESSIONS_MOST, Serves, TargetBacklog, TargetLanes,
 };
 pub use names::strangers;
-pub use nodes::{Spread, StorageNode};
+pub use nodes::{NodeNames, RelayFeed, Spread, StorageNode};
 pub use note::{Keeping, NOTES, Note};
 pub use open::{AnyCatalog, init_db, inspect, make_fleet, make_indexes, make_node_tables, open, reach};
 pub(crate) use open::{fleet_stand, limit_link};
