@@ -7,6 +7,7 @@ mod support {
     pub mod archiver;
     pub mod browser;
     pub mod cutter;
+    pub mod disk;
     pub mod galera;
     pub mod mariadb;
     pub mod noise;
@@ -57,6 +58,8 @@ mod nodes;
 mod origins;
 #[path = "archiver/outages.rs"]
 mod outages;
+#[path = "archiver/power.rs"]
+mod power;
 #[path = "archiver/prune.rs"]
 mod prune;
 #[path = "archiver/refusals.rs"]

@@ -153,6 +153,8 @@ impl Delivery<'_> {
                 let (len, sum) = self.read_back(job, &place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
                 if same {
+                    // Who brought it is not known.
+                    self.sync_names(&place, Some(&place)).map_err(|error| refuse(self, error))?;
                     return Ok(Verdict::Proven(Sent { matched_bytes: len, ..Sent::default() }, None));
                 }
                 if !job.replaces {
@@ -285,11 +287,17 @@ impl Delivery<'_> {
         }
         Ok(Ok(match self.sftp.rename(&temp.path, place)? {
             true => {
+                self.sync_names(place, None)?;
                 let digest = blake3.map(|blake3| Digest { len, blake3 });
                 Verdict::Proven(Sent { literal_bytes: len - there, matched_bytes: there, ..Sent::default() }, digest)
             }
             false => Verdict::Taken,
         }))
+    }
+
+    /// The name of a copy is to outlast a power cut, and the copy where it has not been synced.
+    fn sync_names(&mut self, place: &Path, copy: Option<&Path>) -> Result<(), SftpError> {
+        copy.into_iter().chain(place.parent()).try_for_each(|path| self.sftp.sync_at(path))
     }
 
     /// Reads a file back, from where a broken connection has left off.
@@ -369,9 +377,14 @@ pub(super) fn make_way(
             continue;
         }
         let mode = dir_mode(chmod);
-        if sftp.make_dir(&dir, mode)? && chmod.is_some() {
-            // The server's umask may have taken some away.
-            sftp.set_if_it_may_be(&dir, mode, None)?;
+        if sftp.make_dir(&dir, mode)? {
+            if chmod.is_some() {
+                // The server's umask may have taken some away.
+                sftp.set_if_it_may_be(&dir, mode, None)?;
+            }
+            if let Some(parent) = dir.parent() {
+                sftp.sync_at(parent)?;
+            }
         }
         dirs.insert(dir);
     }
