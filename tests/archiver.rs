@@ -70,6 +70,8 @@ mod resume;
 mod rows;
 #[path = "archiver/sessions.rs"]
 mod sessions;
+#[path = "archiver/soak.rs"]
+mod soak;
 #[path = "archiver/sqlite.rs"]
 mod sqlite;
 #[path = "archiver/timecodes.rs"]

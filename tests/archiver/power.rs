@@ -110,7 +110,7 @@ impl Effort {
         let seed =
             number("ARCHIVER_SEED").unwrap_or_else(|| if points.is_some() { fastrand::u64(..1 << 32) } else { 18 });
         let rows = if points.is_some() { 150 } else { 24 };
-        Self { points: points.map_or(16, |points| points as usize), seed, rows }
+        Self { points: points.map_or(12, |points| points as usize), seed, rows }
     }
 }
 

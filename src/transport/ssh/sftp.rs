@@ -85,8 +85,7 @@ pub(super) type LostInSync = Arc<SyncLosses>;
 #[derive(Debug, Default)]
 pub(super) struct SyncLosses {
     files: AtomicU32,
-    /// Directories, and files that were there.
-    names: AtomicU32,
+    directories: AtomicU32,
 }
 
 /// Bytes that any link is given at once. libssh2 hears no answer before all are sent, so that a slow one would seem to stall.
@@ -409,14 +408,24 @@ impl Sftp {
         }
     }
 
-    /// Syncs what stands at `path`: of a directory the names in it, which outlast a power cut only then. A server that does
-    /// not is not asked again.
-    pub fn sync_at(&mut self, path: &Path) -> Result<(), SftpError> {
-        if self.syncs == Some(false) || self.syncs_names == Some(false) {
+    /// Syncs a file that is there, where the server can.
+    pub fn sync_file(&mut self, path: &Path) -> Result<(), SftpError> {
+        if self.syncs == Some(false) {
+            return Ok(());
+        }
+        let mut file = self.drive(|| self.sftp.open_mode(path, OpenFlags::READ, 0, OpenType::File))?;
+        let synced = self.sync(&mut file);
+        self.close(file).and(synced)
+    }
+
+    /// Syncs a directory, so that the names in it outlast a power cut, where the server syncs files. One that does not do
+    /// this is not asked again.
+    pub fn sync_dir(&mut self, path: &Path) -> Result<(), SftpError> {
+        if self.syncs != Some(true) || self.syncs_names == Some(false) {
             return Ok(());
         }
         let known = self.syncs_names.is_some();
-        if !known && self.lost_in_sync.names.load(Relaxed) >= LOST_IN_SYNC_MOST {
+        if !known && self.lost_in_sync.directories.load(Relaxed) >= LOST_IN_SYNC_MOST {
             self.leave_names(&format!("its connection ended {LOST_IN_SYNC_MOST} times at that"));
             return Ok(());
         }
@@ -428,11 +437,11 @@ impl Sftp {
         match synced {
             Ok(()) => {
                 self.syncs_names = Some(true);
-                self.lost_in_sync.names.store(0, Relaxed);
+                self.lost_in_sync.directories.store(0, Relaxed);
                 Ok(())
             }
             Err(error) if error.is_of_the_line() && !known => {
-                self.lost_in_sync.names.fetch_add(1, Relaxed);
+                self.lost_in_sync.directories.fetch_add(1, Relaxed);
                 Err(error)
             }
             Err(error) if known || error.is_of_the_line() => Err(error),
