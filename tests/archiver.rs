@@ -32,6 +32,8 @@ mod bootstrap;
 mod catalog;
 #[path = "archiver/check.rs"]
 mod check;
+#[path = "archiver/clock.rs"]
+mod clock;
 #[path = "archiver/configuration.rs"]
 mod configuration;
 #[path = "archiver/console.rs"]

@@ -166,7 +166,7 @@ impl<'a> Queue<'a> {
     }
 
     /// An archiver that takes part.
-    fn mover(&self, command: Command) -> Run {
+    pub(crate) fn mover(&self, command: Command) -> Run {
         self.mover_by(command, &self.url())
     }
 
@@ -194,7 +194,7 @@ impl<'a> Queue<'a> {
     }
 
     /// Fails unless each row is copied, recorded and proven once, and its copy is whole, or else has failed as often as it may.
-    fn expect_each_once(&self, place: &Place, hopeless: usize) {
+    pub(crate) fn expect_each_once(&self, place: &Place, hopeless: usize) {
         let rows = self.count(self.files());
         let (path, md5) = self.copy_columns();
         let copies = self.run(&format!("SELECT {path}, {md5} FROM {} WHERE {}", self.files(), self.is_copied()));

@@ -364,7 +364,7 @@ fn memory_does_not_grow_with_the_files() {
         let some: Vec<_> = (first..total.min(first + 1000))
             .map(|n| {
                 let name = format!("{}/{n:07}.dat", n / 1000);
-                if n % SHARING == 0 {
+                if n.is_multiple_of(SHARING) {
                     shared = soak.place.source(&name, 500, n);
                     return shared.clone();
                 }
@@ -388,7 +388,7 @@ fn memory_does_not_grow_with_the_files() {
             }
         }
         soak.look(last);
-        if first % 50_000 == 0 {
+        if first.is_multiple_of(50_000) {
             println!("{:.0} s: {last} copied, {:?} KiB", began.elapsed().as_secs_f64(), soak.memory.last());
         }
     }
