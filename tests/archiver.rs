@@ -66,6 +66,8 @@ mod power;
 mod prune;
 #[path = "archiver/refusals.rs"]
 mod refusals;
+#[path = "archiver/relays.rs"]
+mod relays;
 #[path = "archiver/resume.rs"]
 mod resume;
 #[path = "archiver/rows.rs"]
