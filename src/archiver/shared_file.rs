@@ -2,10 +2,13 @@
 //!
 //! Over a long link a session alone uses a part of it. Then idle workers help: each writes ranges of the file by SFTP where the
 //! receiver looks for an earlier try (`--partial-dir`), whichever receiver that is, and an ordinary session finds it there,
-//! proves it, and gives it its name. The session comes only when nobody writes any more. If some range is missing then, it
-//! sends that; so nothing is sent twice, and what is proven is what stays. A file that is pulled they read by SFTP into the
-//! place where its session keeps what an earlier one has brought; that session waits meanwhile, as it alone knows how large
-//! the file is.
+//! proves it, and gives it its name. That session begins while the last of the file is written, so that the receiver sums
+//! what stands before; it is answered when nobody writes any more. If some range is missing then, or was summed too soon, it
+//! sends that; what is proven is what stays. A file that is pulled they read by SFTP into the place where its session keeps
+//! what an earlier one has brought; that session waits meanwhile, as it alone knows how large the file is.
+//!
+//! To log in takes ten round trips. So those who are to help set out when the far end has answered for the first time, and log
+//! in with the connection by which the file is made once the first has.
 
 use super::flight::Job;
 use super::sftp::make_way;
