@@ -18,11 +18,17 @@ pub(crate) mod sqlite;
 mod survey;
 
 pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
+#[cfg(test)]
+pub(crate) use fleet::HeldLanes;
 pub use fleet::{Claimed, Hold};
-pub(crate) use fleet::{FleetLane, FleetRules, LanePlan, Muster, Serves};
+pub(crate) use fleet::{
+    FleetLane, FleetLook, FleetRules, FleetStand, LanePlan, MoverStand, Muster, MusteredMover, NodeDebt, Serves,
+    TargetBacklog, TargetLanes,
+};
 pub use names::strangers;
 pub use nodes::{Spread, StorageNode};
 pub use note::{Keeping, NOTES, Note};
+pub(crate) use open::fleet_stand;
 pub use open::{AnyCatalog, init_db, inspect, make_fleet, make_indexes, make_node_tables, open, reach};
 pub use options::{Created, Options};
 pub use survey::Survey;

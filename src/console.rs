@@ -3,6 +3,7 @@
 
 mod counts;
 pub(crate) mod files;
+pub(crate) mod fleet;
 mod history;
 mod limit;
 mod reasons;
@@ -319,6 +320,8 @@ impl Console {
             report.troubles.push(table::no_run());
         }
         report.troubles.extend(remedy::of_given_up(counts.totals.given_up));
+        let stand = run.catalog.as_ref().and_then(|catalog| catalog.fleet_stand());
+        report.fleet = stand.map(|stand| fleet::counted(stand, &counts));
         report.reasons = counts.reasons;
         report.archive_stats = counts.archive;
         report

@@ -4,7 +4,7 @@
 
 mod troubles;
 
-use crate::catalog::{FleetLane, FleetRules, LanePlan, Muster, Serves};
+use crate::catalog::{FleetLane, FleetRules, LanePlan, Muster, MusteredMover, Serves};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -216,7 +216,7 @@ impl World {
         self.joined += 1;
         let name = format!("mover{at}.{}", self.joined);
         let plan = Some(LanePlan::new(name.clone(), self.rules));
-        self.tables.movers.insert(name.clone(), 0);
+        self.tables.movers.insert(name.clone(), MusteredMover::default());
         self.counted();
         self.movers[at] = SimulatedMover { name, beat: 0, plan };
     }
@@ -226,8 +226,8 @@ impl World {
         let Some(mut plan) = mover.plan.take() else { return };
         mover.beat += 1;
         let name = mover.name.clone();
-        if let Some(beat) = self.tables.movers.get_mut(&name) {
-            *beat = self.movers[at].beat;
+        if let Some(seen) = self.tables.movers.get_mut(&name) {
+            seen.beat = self.movers[at].beat;
         }
         self.statements += HEARTBEAT + QUESTIONS * STEP as f64;
         plan.counts();

@@ -5,8 +5,13 @@
 //! another one's own heartbeats came through, so many of them.
 
 mod plan;
+mod stand;
 
-pub(crate) use plan::{FleetLane, LanePlan, Muster};
+pub(crate) use plan::{FleetLane, LanePlan, Muster, MusteredMover};
+#[cfg(test)]
+pub(crate) use stand::HeldLanes;
+pub(super) use stand::{BacklogCount, DEBTS_MOST};
+pub(crate) use stand::{FleetStand, MoverStand, NodeDebt, TargetBacklog, TargetLanes};
 
 use super::CatalogError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,6 +135,27 @@ pub(super) trait FleetTables: Send + Sync + 'static {
     fn leave(&self, mover: &str) -> impl Future<Output = Result<(), CatalogError>> + Send;
     /// The table, for messages.
     fn name(&self) -> String;
+    /// By what the rows of a lane are known, and its target.
+    fn rows_of(&self, lane: u32) -> (String, String);
+}
+
+/// What is looked at beside the tables of a fleet.
+#[derive(Debug, Clone)]
+pub(crate) struct FleetLook {
+    /// The table of files, where it is not the usual one.
+    pub(crate) table: Option<String>,
+    /// Rows that failed so often are given up.
+    pub(crate) max_attempts: i64,
+    /// For about how long what waits is counted.
+    pub(crate) limit: Duration,
+}
+
+/// What is said where there are no such tables.
+pub(super) fn no_fleet(database: &str) -> CatalogError {
+    CatalogError::Setup(format!(
+        "Database {database} has no tables of a fleet, or the user may not see them; several archivers share its rows after \
+         `pysmurf-archiver init-db --fleet`, and `status` without --fleet tells of one alone"
+    ))
 }
 
 /// Whether a mover wants lanes.
@@ -162,6 +188,8 @@ struct Session {
     fenced: Duration,
     beats: u32,
     plan: LanePlan,
+    /// What the tables said last.
+    seen: Muster,
 }
 
 impl<T: FleetTables> Fleet<T> {
@@ -220,7 +248,8 @@ impl<T: FleetTables> Fleet<T> {
         let (shared, mover, began) = (&self.0, new_name(), boot_time());
         shared.tables.join(&mover).await?;
         let plan = LanePlan::new(mover.clone(), shared.rules);
-        let session = Session { mover: mover.clone(), serves: Serves::Lanes, fenced: began, beats: 0, plan };
+        let seen = Muster::default();
+        let session = Session { mover: mover.clone(), serves: Serves::Lanes, fenced: began, beats: 0, plan, seen };
         *shared.session() = Some(session);
         tracing::info!(event = "joined", mover, "Working with others on {}", shared.tables.name());
         tokio::spawn(keep(Arc::downgrade(shared), mover.clone()));
@@ -324,6 +353,12 @@ impl<T: FleetTables> Fleet<T> {
         self.0.takings.load(Ordering::Acquire)
     }
 
+    /// How the fleet stands, as far as our targets go, by the last look at the tables.
+    pub(super) fn stand(&self) -> Option<FleetStand> {
+        let shared = &self.0;
+        shared.session().as_ref().map(|session| session.plan.stand(&session.seen, |lane| shared.tables.rows_of(lane)))
+    }
+
     pub(super) async fn leave(&self) {
         let shared = &self.0;
         let _turn = shared.turn.lock().await;
@@ -414,6 +449,7 @@ impl<T: FleetTables> Shared<T> {
                     "Working on {now} of {all} lanes"
                 );
             }
+            session.seen = muster;
         }
         Ok(())
     }

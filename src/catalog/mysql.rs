@@ -14,6 +14,7 @@ mod note;
 mod owed;
 mod register;
 mod row;
+mod stand;
 mod survey;
 mod table;
 
@@ -30,12 +31,14 @@ use self::connections::Connections;
 use self::fleet::MySqlFleet;
 use self::indexes::{INDEX_COPIED, INDEX_FAILED};
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
-use super::fleet::{Fleet, FleetExtent, FleetRules, NODE, boot_time};
+use super::fleet::{Fleet, FleetExtent, FleetRules, FleetStand, NODE, boot_time};
 use super::nodes::{NO_TABLES, StorageNode};
 use super::{
     Catalog, CatalogError, Claimed, CopyPlace, Created, Database, DatabaseServer, FailedSide, Hold, Keeping, Layout,
     Looked, Md5, NOTES, Note, Options, Outcome, RecordId, Retry, Selection, Settled, TlsMode, Totals,
 };
+
+pub(super) use self::stand::fleet_stand;
 
 /// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
 /// a row each, all tries fit into one call's limit.
@@ -122,6 +125,11 @@ impl MySqlCatalog {
     /// The table's name.
     pub fn table(&self) -> &str {
         &self.table.name
+    }
+
+    /// How the fleet stands that this is part of, as far as our targets go.
+    pub(super) fn fleet_stand(&self) -> Option<FleetStand> {
+        self.fleet.as_ref().and_then(Fleet::stand)
     }
 
     /// The rule by which files are named.

@@ -1,12 +1,13 @@
 //! Opens whichever catalog the address names.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, OpenFor, SqliteCatalog};
 use super::{
-    ArchiveStats, Catalog, CatalogError, Claimed, CopyPlace, Created, Database, Hold, Keeping, Layout, Looked, Note,
-    Options, RecordId, Retry, Settled, Totals,
+    ArchiveStats, Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FleetLook, FleetStand, Hold, Keeping,
+    Layout, Looked, NodeDebt, Note, Options, RecordId, Retry, Settled, TargetBacklog, Totals,
 };
 
 /// A catalog of either kind.
@@ -47,6 +48,14 @@ pub async fn reach(database: &Database) -> Result<String, CatalogError> {
     match database {
         Database::Mysql(server) => mysql::reach(server).await,
         Database::Sqlite(path) => sqlite::reach(path).await,
+    }
+}
+
+/// How the fleet of a database stands. Takes as long as it takes to see who lives: two heartbeats where one does not.
+pub(crate) async fn fleet_stand(database: &Database, look: FleetLook) -> Result<FleetStand, CatalogError> {
+    match database {
+        Database::Mysql(server) => mysql::fleet_stand(server, look).await,
+        Database::Sqlite(path) => sqlite::fleet_stand(path, look).await,
     }
 }
 
@@ -101,6 +110,27 @@ impl AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.table(),
             Self::Sqlite(_) => sqlite::FILES,
+        }
+    }
+
+    /// How the fleet stands that this is part of, as far as our rows go; `None` where there is none.
+    pub(crate) fn fleet_stand(&self) -> Option<FleetStand> {
+        match self {
+            Self::Mysql(catalog) => catalog.fleet_stand(),
+            Self::Sqlite(catalog) => catalog.fleet_stand(),
+        }
+    }
+
+    /// What waits of each of several targets, counted for about so long, and what the storage node lacks that is worked for;
+    /// nothing where there is no fleet.
+    pub(crate) async fn backlog_and_debts(
+        &self,
+        limit: Duration,
+    ) -> Result<(Vec<TargetBacklog>, Vec<NodeDebt>), CatalogError> {
+        match self {
+            _ if self.fleet_stand().is_none() => Ok(Default::default()),
+            Self::Mysql(catalog) => catalog.backlog_and_debts(limit).await,
+            Self::Sqlite(catalog) => catalog.debts().await.map(|debts| (Vec::new(), debts)),
         }
     }
 

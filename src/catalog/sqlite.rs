@@ -22,6 +22,7 @@ mod record;
 mod register;
 mod retry;
 mod row;
+mod stand;
 mod survey;
 mod table;
 mod timecodes;
@@ -46,10 +47,11 @@ use self::trouble::{in_time, on_own_thread, trouble};
 use self::walk::{FileCalls, reach_of_a_look};
 
 pub(crate) use prunable::{Needed, Prunable};
+pub(super) use stand::fleet_stand;
 pub(super) use table::FILES;
 pub(crate) use timecodes::{Complete, NewFile, QUIET, TimecodeStand};
 
-use super::fleet::{Fleet, FleetExtent, boot_time};
+use super::fleet::{Fleet, FleetExtent, FleetStand, boot_time};
 use super::nodes::{NO_TABLES, StorageNode};
 use super::{
     Catalog, CatalogError, Claimed, CopyPlace, Created, Database, Hold, Keeping, Looked, Note, Options, Pending,
@@ -100,6 +102,11 @@ impl SqliteCatalog {
     /// As which mover that is written, where several archivers share the rows.
     fn on_duty(&self) -> Result<Option<String>, CatalogError> {
         self.fleet.as_ref().map(|(fleet, _)| fleet.on_duty()).transpose()
+    }
+
+    /// How the fleet stands that this is part of, as far as this archive goes.
+    pub(super) fn fleet_stand(&self) -> Option<FleetStand> {
+        self.fleet.as_ref().and_then(|(fleet, _)| fleet.stand())
     }
 
     /// Opens the file. What is absent and not to be made is [`CatalogError::Setup`], as is a table that lacks a column.

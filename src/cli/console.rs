@@ -1,6 +1,7 @@
 //! `status`, `pause`, `resume`, `bwlimit`: asks and tells a running archiver.
 
 mod doors;
+mod fleet;
 mod glance;
 mod status;
 mod steer;

@@ -72,6 +72,7 @@ long as that takes no time, so counts may be \"at least\"; --exact counts all.
 Examples:
   pysmurf-archiver status --watch
   pysmurf-archiver status --json | jq '.archives[].backlog.files'
+  pysmurf-archiver status --fleet --db mysql://ocs@db/files
 
 Exit codes: 0 all is well, 1 something is wrong or nothing runs, 2 usage.";
 

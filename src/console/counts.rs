@@ -2,7 +2,7 @@
 
 use super::reasons::grouped;
 use super::report::ReasonReport;
-use crate::catalog::{AnyCatalog, ArchiveStats, Catalog, Pending, RecordId, Retry, Totals};
+use crate::catalog::{AnyCatalog, ArchiveStats, Catalog, NodeDebt, Pending, RecordId, Retry, TargetBacklog, Totals};
 use crate::clock::unix_now;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -13,6 +13,8 @@ const SIZED_MOST: usize = 1000;
 const REASONS_MOST: usize = 100;
 /// How long that may take: the files may lie on a file system that does not answer.
 const SIZES_LIMIT: Duration = Duration::from_secs(10);
+/// How long what waits of each of several targets is counted.
+const BY_TARGET: Duration = Duration::from_millis(50);
 /// One does it at a time, so that a file system that hangs has one thread of ours and not ever more.
 static SIZING: Semaphore = Semaphore::const_new(1);
 
@@ -25,6 +27,9 @@ pub(crate) struct TableCounts {
     pub(crate) archive: Option<ArchiveStats>,
     /// Why rows were given up, of the first hundred.
     pub(crate) reasons: Vec<ReasonReport>,
+    /// What waits of each of several targets, and what the storage node lacks; where several archivers share the rows.
+    pub(crate) by_target: Vec<TargetBacklog>,
+    pub(crate) debts: Vec<NodeDebt>,
     /// When that was, unix time in seconds; `None` before.
     pub(crate) counted: Option<f64>,
 }
@@ -46,7 +51,9 @@ impl TableCounts {
             given_up if given_up == before.totals.given_up && !before.reasons.is_empty() => before.reasons,
             _ => reasons_of(catalog).await.unwrap_or(before.reasons),
         };
-        Self { totals, backlog_bytes, oldest, archive, reasons, counted }
+        let fleet = catalog.backlog_and_debts(BY_TARGET).await;
+        let (by_target, debts) = fleet.unwrap_or((before.by_target, before.debts));
+        Self { totals, backlog_bytes, oldest, archive, reasons, by_target, debts, counted }
     }
 }
 

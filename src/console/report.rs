@@ -1,6 +1,6 @@
 //! How an archive stands, as it is told to people and machines alike.
 
-use crate::catalog::ArchiveStats;
+use crate::catalog::{ArchiveStats, FleetStand};
 use serde::{Deserialize, Serialize};
 
 /// All that one process archives.
@@ -41,6 +41,9 @@ pub(crate) struct StatusReport {
     /// Why rows were given up, of the first hundred.
     #[serde(default)]
     pub(crate) reasons: Vec<ReasonReport>,
+    /// How those stand who share the rows, where several do.
+    #[serde(default)]
+    pub(crate) fleet: Option<FleetStand>,
     /// As SupRsync has them of its archives; only of these, and only where the whole table was counted.
     #[serde(default)]
     pub(crate) archive_stats: Option<ArchiveStats>,

@@ -1,5 +1,6 @@
 //! `/metrics`: how the archives stand, for Prometheus and its like.
 
+use crate::catalog::MoverStand;
 use crate::console::report::{StatusReport, TroubleKind};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -20,6 +21,20 @@ struct OfArchive {
 struct OfKind {
     archive: String,
     kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfTarget {
+    archive: String,
+    target: String,
+    /// Empty where there is one for all.
+    node: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfNode {
+    archive: String,
+    node: String,
 }
 
 /// Kinds of trouble by their labels.
@@ -57,11 +72,42 @@ pub(super) fn text(archives: &[StatusReport]) -> String {
         }
     }
     registry.register("trouble", "1 while something of this kind is wrong", troubles);
+    fleets(&mut registry, archives);
     counters(&mut registry, archives);
     let mut text = String::new();
     // A string takes all.
     let _ = encode(&mut text, &registry);
     text
+}
+
+/// What of archives whose rows several movers share has more labels.
+fn fleets(registry: &mut Registry, archives: &[StatusReport]) {
+    let lanes = Family::<OfKind, Gauge>::default();
+    let backlog = Family::<OfTarget, Gauge>::default();
+    let owed = Family::<OfNode, Gauge>::default();
+    let troubles = Family::<OfNode, Gauge>::default();
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    for (archive, fleet) in archives.iter().filter_map(|archive| Some((&archive.archive, archive.fleet.as_ref()?))) {
+        let ours = fleet.movers.iter().find(|mover| Some(&mover.mover) == fleet.me.as_ref());
+        let ours = ours.map_or(0, MoverStand::lanes_held);
+        let (all, free) = fleet.lanes.iter().fold((0, 0), |(all, free), of| (all + of.lanes, free + of.free));
+        for (kind, number) in [("ours", ours), ("others", all.saturating_sub(free + ours)), ("free", free)] {
+            lanes.get_or_create(&OfKind { archive: archive.clone(), kind }).set(number.into());
+        }
+        for line in &fleet.backlog {
+            let (target, node) = (line.target.clone(), line.node.clone().unwrap_or_default());
+            backlog.get_or_create(&OfTarget { archive: archive.clone(), target, node }).set(count(line.files));
+        }
+        for debt in &fleet.nodes {
+            let of = OfNode { archive: archive.clone(), node: debt.node.clone() };
+            owed.get_or_create(&of).set(count(debt.owed));
+            troubles.get_or_create(&of).set(count(debt.troubles));
+        }
+    }
+    registry.register("fleet_lanes", "Lanes of the targets, by whose they are", lanes);
+    registry.register("fleet_backlog_files", "Files that wait, by target and storage node", backlog);
+    registry.register("fleet_owed_copies", "Copies that a storage node lacks of rows that are done", owed);
+    registry.register("fleet_troubled_rows", "Rows with a failure at a storage node", troubles);
 }
 
 /// The same as Prometheus had it before OpenMetrics: there a family is called as its samples are, and nothing is an info.
@@ -87,7 +133,7 @@ pub(super) fn in_the_older_form(text: &str) -> String {
 
 type Figure = fn(&StatusReport) -> Option<f64>;
 
-const GAUGES: [(&str, &str, Figure); 14] = [
+const GAUGES: [(&str, &str, Figure); 16] = [
     ("running", "1 while the archive is archived", |of| Some(f64::from(u8::from(of.running)))),
     ("paused", "1 while no further files are taken up", |of| Some(f64::from(u8::from(of.paused)))),
     ("backlog_files", "Files that wait to be copied, counted once a minute at least", |of| {
@@ -119,6 +165,12 @@ const GAUGES: [(&str, &str, Figure); 14] = [
         Some(of.sessions.iter().filter(|session| session.rate > 0.0).count() as f64)
     }),
     ("in_flight_files", "Files on their way", |of| Some(of.run.as_ref()?.in_flight as f64)),
+    ("fleet_movers", "Archivers that share the rows, this one included", |of| {
+        Some(of.fleet.as_ref()?.movers.len() as f64)
+    }),
+    ("fleet_silent_movers", "Those of them of whom nothing was heard for two heartbeats or more", |of| {
+        Some(of.fleet.as_ref()?.movers.iter().filter(|mover| mover.is_silent()).count() as f64)
+    }),
     ("run_seconds", "Since this run began", |of| Some(of.run.as_ref()?.seconds)),
 ];
 

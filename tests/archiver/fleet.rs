@@ -8,7 +8,10 @@ use crate::support::tools::require;
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::{Age, Row, TARGET, Table};
 use rusqlite::{Connection, params, types::ValueRef};
+use serde_json::Value;
 use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -294,6 +297,90 @@ fn a_mover_that_was_frozen_records_nothing_by_sqlite() {
     let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
     let place = Place::make();
     a_frozen_mover(&place, &sshd, &Queue::on_sqlite(&place));
+}
+
+/// All of it at one look, by the tables alone and by who works on them.
+fn seen_as_one(place: &Place, queue: &Queue<'_>) {
+    let look = || {
+        let mut status = place.program();
+        status.args(["status", "--fleet", "--json", "--max-copy-attempts", "2", "--db", &queue.url()]);
+        let said = status.output().unwrap();
+        let told: Value = serde_json::from_slice(&said.stdout).unwrap();
+        (said.status.code(), told["fleets"][0].clone())
+    };
+    queue.run("UPDATE fleet_setting SET value='100' WHERE name='patience'");
+    queue.insert(&files(place, 0..3));
+    let (code, told) = look();
+    assert_eq!(
+        (code, &told["backlog"][0]["files"], &told["backlog"][0]["target"]),
+        (Some(1), &3.into(), &TARGET.into())
+    );
+    let start = |name: &str| {
+        let mut run = place.run();
+        run.args(["--listen", "0", "--control", place.path(name).to_str().unwrap()]);
+        queue.mover(run)
+    };
+    let [one, other] = ["one.sock", "other.sock"].map(start);
+    wait_until("both share", || queue.shares() == [4, 4] && queue.copied() == 3);
+    let (code, told) = look();
+    let held =
+        |of: &Value| of["lanes"].as_array().unwrap().iter().map(|held| held["lanes"].as_u64().unwrap()).sum::<u64>();
+    let movers = |told: &Value| told["movers"].as_array().unwrap().clone();
+    assert_eq!((code, movers(&told).iter().map(held).collect::<Vec<_>>()), (Some(0), vec![4, 4]), "{told}");
+    assert!(movers(&told).iter().all(|mover| mover["silent"] == 0), "{told}");
+    let port = one
+        .log()
+        .split_once("The status page is at http://127.0.0.1:")
+        .unwrap()
+        .1
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
+    other.kill();
+    let (code, told) = look();
+    let silent: Vec<_> = movers(&told).into_iter().filter(|mover| mover["silent"] == 2).collect();
+    assert_eq!((code, silent.len(), held(&silent[0])), (Some(1), 1, 4), "{told}");
+    // The one that lives says the same.
+    let metrics = || {
+        let mut asking = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+        asking.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        asking.read_to_string(&mut text).unwrap();
+        text
+    };
+    let has = |line: &str| metrics().lines().any(|found| found == line.replace("ARCHIVE", TARGET));
+    wait_until("it is silent there, too", || has(r#"archiver_fleet_silent_movers{archive="ARCHIVE"} 1.0"#));
+    queue.run("DELETE FROM fleet_mover WHERE beat IN (SELECT b FROM (SELECT MIN(beat) AS b FROM fleet_mover) AS w)");
+    queue.insert(&files(place, 3..6));
+    wait_until("the living one has it all", || queue.shares() == [8] && queue.copied() == 6);
+    for line in [
+        r#"archiver_fleet_movers{archive="ARCHIVE"} 1.0"#,
+        r#"archiver_fleet_lanes{archive="ARCHIVE",kind="ours"} 8"#,
+        r#"archiver_fleet_lanes{archive="ARCHIVE",kind="free"} 0"#,
+        r#"archiver_fleet_backlog_files{archive="ARCHIVE",target="ARCHIVE",node=""} 0"#,
+    ] {
+        wait_until(line, || has(line));
+    }
+    one.terminate().0.expect(0);
+    queue.run("DROP TABLE fleet_lane");
+    let mut status = place.program();
+    status.args(["status", "--fleet", "--db", &queue.url()]);
+    let said = Run::to_end(status).expect(2).log;
+    assert!(said.contains("table fleet_lane is not there"), "{said}");
+}
+
+#[test]
+fn a_fleet_is_seen_as_one_by_sqlite() {
+    let place = Place::make();
+    seen_as_one(&place, &Queue::on_sqlite(&place));
+}
+
+#[test]
+fn a_fleet_is_seen_as_one_by_mariadb() {
+    let Some(server) = MariaDb::shared() else { return };
+    let place = Place::make();
+    seen_as_one(&place, &Queue::on_mariadb(server, "fleet_seen", &place));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::support::tools::require;
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table};
 use rusqlite::{Connection, params};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -168,6 +169,14 @@ impl Site {
         Run::to_end(command).expect(0).log
     }
 
+    /// How all stands by the tables alone.
+    fn fleet(&self) -> Value {
+        let mut status = self.place.program();
+        let said = status.args(["status", "--fleet", "--json", "--config", "config.toml"]).output().unwrap();
+        let told: Value = serde_json::from_slice(&said.stdout).unwrap();
+        told["fleets"][0].clone()
+    }
+
     fn start(&self, words: &[&str]) -> Run {
         let mut command = self.place.program();
         command.args(["run", "--config", "config.toml"]).args(words);
@@ -196,6 +205,9 @@ fn one_is_away(site: &Site) {
     let run = site.start(&[]);
     wait_until("the node that is there has all", || site.proven("a") == ROWS);
     assert_eq!([site.copied(), site.proven("b"), site.count("FILES WHERE failed_copy_attempts > 0")], [0; 3]);
+    let waits = |line: &Value| (line["node"].as_str().unwrap().to_owned(), line["files"].as_u64().unwrap());
+    let backlog: Vec<_> = site.fleet()["backlog"].as_array().unwrap().iter().map(waits).collect();
+    assert_eq!(backlog, [("a".to_owned(), 0), ("b".to_owned(), ROWS as u64)]);
     assert_eq!(site.place.sources().read_dir().unwrap().count(), ROWS);
     site.sshd("b").restart();
     wait_until("all rows are done", || site.copied() == ROWS);
@@ -230,6 +242,8 @@ fn one_owes(site: &Site) {
     let run = site.start(&[]);
     wait_until("one copy is enough", || site.copied() == 20);
     assert_eq!(site.count("fleet_owed WHERE node='b'"), 20);
+    let owed: Vec<_> = site.fleet()["nodes"].as_array().unwrap().iter().map(|node| node["owed"].clone()).collect();
+    assert_eq!(owed, [0, 20]);
     if site.table.is_none() {
         assert_eq!(site.count("FILES WHERE removed IS NOT NULL"), 0);
         // Until it is seen that the owed copies were made from the files here.

@@ -1,17 +1,25 @@
 //! What a mover makes of the tables: who lives, which lanes are its own, which it wants and which are to go.
 
-use super::{Claimed, FleetRules, Hold, Serves};
+use super::{Claimed, FleetRules, FleetStand, Hold, MoverStand, Serves};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What the tables say.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Muster {
-    /// Each mover with its beat.
-    pub(crate) movers: HashMap<String, i64>,
+    /// Each mover by its name.
+    pub(crate) movers: HashMap<String, MusteredMover>,
     /// How many movers want lanes of each of our targets, by its place among them.
     pub(crate) servers: HashMap<u32, u32>,
     /// The lanes of our targets.
     pub(crate) lanes: Vec<FleetLane>,
+}
+
+/// A mover as the table has it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MusteredMover {
+    pub(crate) beat: i64,
+    /// What people are told of it.
+    pub(crate) told: Option<String>,
 }
 
 /// A lane as the table has it.
@@ -93,7 +101,8 @@ impl LanePlan {
     fn watch(&mut self, muster: &Muster) {
         let counts = u32::from(std::mem::take(&mut self.counts));
         let before = std::mem::take(&mut self.others);
-        for (mover, &beat) in muster.movers.iter().filter(|(mover, _)| **mover != self.mover) {
+        for (mover, now) in muster.movers.iter().filter(|(mover, _)| **mover != self.mover) {
+            let beat = now.beat;
             let seen = match before.get(mover) {
                 None => Seen { beat, silent: 0, lives: false },
                 Some(seen) if seen.beat != beat => Seen { beat, silent: 0, lives: true },
@@ -136,6 +145,26 @@ impl LanePlan {
     pub(crate) fn dead(&self) -> Vec<(String, i64)> {
         let silent = self.others.iter().filter(|(_, seen)| seen.silent >= self.rules.patience);
         silent.map(|(mover, seen)| (mover.clone(), seen.beat)).collect()
+    }
+
+    /// How all stands by what was seen last; `rows_of` says by what the rows of a lane are known, and its target.
+    pub(super) fn stand(&self, seen: &Muster, rows_of: impl Fn(u32) -> (String, String)) -> FleetStand {
+        let mover = |(name, mover): (&String, &MusteredMover)| {
+            let silent = match self.others.get(name) {
+                Some(seen) if seen.lives || seen.silent > 0 => Some(seen.silent),
+                Some(_) => None,
+                None => Some(0),
+            };
+            let (mover, beat, told) = (name.clone(), mover.beat, mover.told.clone());
+            MoverStand { mover, told, beat, silent, ..MoverStand::default() }
+        };
+        let lane = |lane: &FleetLane| {
+            let (rows, target) = rows_of(lane.lane);
+            (rows, target, lane.holder.clone())
+        };
+        let lanes: Vec<_> = seen.lanes.iter().map(lane).collect();
+        let stand = FleetStand::new(self.rules.heartbeat, seen.movers.iter().map(mover).collect(), &lanes);
+        FleetStand { me: Some(self.mover.clone()), ..stand }
     }
 
     /// Free lanes up to our share.

@@ -6,8 +6,8 @@ use super::row::{integer, text};
 use super::table::Table;
 use super::{COMMAND_DENIED, is_lost_race, nodes};
 use crate::catalog::fleet::{
-    FLEET_SETTINGS, FLEET_TABLES, FleetExtent, FleetLane, FleetRules, FleetTables, Muster, SCHEMA_OF_NODES, Serves,
-    told,
+    FLEET_SETTINGS, FLEET_TABLES, FleetExtent, FleetLane, FleetRules, FleetTables, Muster, MusteredMover,
+    SCHEMA_OF_NODES, Serves, told,
 };
 use crate::catalog::{CatalogError, Created, Database, DatabaseServer, Hold, StorageNode};
 use mysql_async::prelude::Queryable;
@@ -356,7 +356,7 @@ impl FleetTables for MySqlFleet {
         let (movers, lanes, servers) = self
             .write(|conn| {
                 on(conn, async |conn| {
-                    let movers: Vec<Row> = conn.query("SELECT mover, beat FROM fleet_mover").await?;
+                    let movers: Vec<Row> = conn.query("SELECT mover, beat, told FROM fleet_mover").await?;
                     let lanes: Vec<Row> = conn.exec(&lanes, Params::Positional(values.clone())).await?;
                     let servers: Vec<Row> = conn.exec(&servers, Params::Positional(values.clone())).await?;
                     Ok((movers, lanes, servers))
@@ -370,8 +370,9 @@ impl FleetTables for MySqlFleet {
             let lane = small(row, 0)? * self.rules.lanes + small(row, 1)?;
             Some(FleetLane { lane, holder: word(row, 2), taking: number(row, 3)? })
         };
+        let mover = |row: &Row| Some((word(row, 0)?, MusteredMover { beat: number(row, 1)?, told: word(row, 2) }));
         Ok(Muster {
-            movers: movers.iter().filter_map(|row| Some((word(row, 0)?, number(row, 1)?))).collect(),
+            movers: movers.iter().filter_map(mover).collect(),
             servers: servers.iter().filter_map(|row| Some((small(row, 0)?, small(row, 1)?))).collect(),
             lanes: lanes.iter().filter_map(lane).collect(),
         })
@@ -441,6 +442,11 @@ impl FleetTables for MySqlFleet {
 
     fn name(&self) -> String {
         format!("table {}", self.table)
+    }
+
+    fn rows_of(&self, lane: u32) -> (String, String) {
+        let target = self.targets.get((lane / self.rules.lanes) as usize);
+        (self.table.clone(), target.cloned().unwrap_or_default())
     }
 }
 

@@ -8,8 +8,8 @@ use super::table::FILES;
 use super::trouble::{in_time, on_own_thread, trouble};
 use super::walk::FileCalls;
 use crate::catalog::fleet::{
-    FLEET_SETTINGS, FLEET_TABLES, FleetExtent, FleetLane, FleetRules, FleetTables, Muster, NODE, SCHEMA_OF_NODES,
-    Serves, told,
+    FLEET_SETTINGS, FLEET_TABLES, FleetExtent, FleetLane, FleetRules, FleetTables, Muster, MusteredMover, NODE,
+    SCHEMA_OF_NODES, Serves, told,
 };
 use crate::catalog::{CatalogError, Created, Database, Hold, Looked, Outcome, Pending, Settled, StorageNode};
 use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
@@ -296,6 +296,10 @@ impl FleetTables for SqliteFleet {
     fn name(&self) -> String {
         format!("table {}", self.rows)
     }
+
+    fn rows_of(&self, _lane: u32) -> (String, String) {
+        (self.rows.clone(), self.archive.clone())
+    }
 }
 
 fn serve(transaction: &Connection, mover: &str, rows: &FleetRows) -> Result<(), Error> {
@@ -311,8 +315,10 @@ fn free(transaction: &Connection, mover: &str) -> Result<(), Error> {
 
 fn muster(connection: &mut Connection, rows: &FleetRows, lanes: u32) -> Result<Muster, Error> {
     let transaction = connection.transaction()?;
-    let mut movers = transaction.prepare_cached("SELECT mover, beat FROM fleet_mover")?;
-    let movers = movers.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    let mut movers = transaction.prepare_cached("SELECT mover, beat, told FROM fleet_mover")?;
+    let movers =
+        movers.query_map([], |row| Ok((row.get(0)?, MusteredMover { beat: row.get(1)?, told: row.get(2)? })))?;
+    let movers = movers.collect::<Result<_, _>>()?;
     let servers =
         "SELECT COUNT(*) FROM fleet_target JOIN fleet_mover USING (mover) WHERE table_name = ? AND target = ?";
     let servers = transaction.prepare_cached(servers)?.query_row([&rows.table, &rows.archive], |row| row.get(0))?;

@@ -146,7 +146,7 @@ pub(super) fn reach_of_a_look(connection: &Connection, after: i64) -> Result<Opt
 }
 
 /// The same, of the rows of an archive that have no proven copy.
-fn reach_past_copied(connection: &Connection, archive: &str, after: i64) -> Result<Option<i64>, Error> {
+pub(super) fn reach_past_copied(connection: &Connection, archive: &str, after: i64) -> Result<Option<i64>, Error> {
     let last = format!(
         "SELECT MAX(id) FROM (SELECT id FROM supersync_v0 INDEXED BY {INDEX_UNCOPIED} \
          WHERE archive_name = ?1 AND {UNCOPIED} AND id > ?2 ORDER BY id LIMIT ?3)"

@@ -3,8 +3,10 @@
 use super::super::flags::console::StatusArgs;
 use super::super::output::{json_object, print, print_coloured, say};
 use super::super::{SOME_FAILED, USAGE};
+use super::fleet;
 use super::glance::glance;
 use super::view::View;
+use crate::console::fleet::FleetReport;
 use crate::console::report::{ProcessReport, StatusReport};
 use crate::service::runtime;
 use anyhow::Result;
@@ -22,10 +24,14 @@ pub(in crate::cli) fn status(each: &[StatusArgs]) -> Result<u8> {
         if args.health {
             return health(args).await;
         }
+        let look = async || match args.fleet {
+            true => fleet::glance(each).await.map(Glance::Fleets),
+            false => glance(each).await.map(Glance::Processes),
+        };
         if !args.watch {
-            return Ok(show(args, &glance(each).await?));
+            return Ok(look().await?.show(args));
         }
-        watch(args, each).await
+        watch(args, look).await
     });
     // A database that hangs is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(50));
@@ -56,35 +62,62 @@ async fn health(args: &StatusArgs) -> Result<u8> {
     Ok(code)
 }
 
-/// Prints it once; the exit code that goes with it.
-fn show(args: &StatusArgs, reports: &[ProcessReport]) -> u8 {
-    if args.json {
-        print(&json(reports));
-    } else {
-        print_coloured(&View::of_output().page(reports));
-    }
-    let troubled = reports.iter().flat_map(|report| &report.archives).any(StatusReport::is_troubled);
-    if troubled { SOME_FAILED } else { 0 }
+/// What is shown.
+enum Glance {
+    Processes(Vec<ProcessReport>),
+    Fleets(Vec<FleetReport>),
 }
 
-/// All processes in one object.
-fn json(reports: &[ProcessReport]) -> String {
-    let archives: Vec<_> = reports.iter().flat_map(|report| &report.archives).collect();
-    json_object([("archives", serde_json::to_value(archives).unwrap_or_default())])
+impl Glance {
+    fn page(&self) -> String {
+        match self {
+            Self::Processes(reports) => View::of_output().page(reports),
+            Self::Fleets(fleets) => fleet::page(View::of_output(), fleets),
+        }
+    }
+
+    /// All in one object.
+    fn json(&self) -> String {
+        match self {
+            Self::Processes(reports) => {
+                let archives: Vec<_> = reports.iter().flat_map(|report| &report.archives).collect();
+                json_object([("archives", serde_json::to_value(archives).unwrap_or_default())])
+            }
+            Self::Fleets(fleets) => json_object([("fleets", serde_json::to_value(fleets).unwrap_or_default())]),
+        }
+    }
+
+    fn is_troubled(&self) -> bool {
+        match self {
+            Self::Processes(reports) => {
+                reports.iter().flat_map(|report| &report.archives).any(StatusReport::is_troubled)
+            }
+            Self::Fleets(fleets) => fleets.iter().any(|fleet| !fleet.troubles.is_empty()),
+        }
+    }
+
+    /// Prints it once; the exit code that goes with it.
+    fn show(&self, args: &StatusArgs) -> u8 {
+        match args.json {
+            true => print(&self.json()),
+            false => print_coloured(&self.page()),
+        }
+        if self.is_troubled() { SOME_FAILED } else { 0 }
+    }
 }
 
 /// Shows it in the place of what was shown before, until told to end.
-async fn watch(args: &StatusArgs, each: &[StatusArgs]) -> Result<u8> {
+async fn watch(args: &StatusArgs, look: impl AsyncFn() -> Result<Glance>) -> Result<u8> {
     let mut code;
     let in_place = !args.json && io::stdout().is_terminal();
     loop {
-        match glance(each).await {
-            Ok(reports) => {
+        match look().await {
+            Ok(seen) => {
                 if in_place {
-                    redraw(&View::of_output().page(&reports));
+                    redraw(&seen.page());
                     code = 0;
                 } else {
-                    code = show(args, &reports);
+                    code = seen.show(args);
                 }
             }
             Err(error) if in_place => {

@@ -2,7 +2,7 @@
 
 use super::super::output::printable;
 use crate::clock::{local, unix_now};
-use crate::console::report::{BacklogReport, ProcessReport, RunReport, SpeedReport, StatusReport};
+use crate::console::report::{BacklogReport, ProcessReport, RunReport, SpeedReport, StatusReport, TroubleReport};
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use textwrap::WordSplitter;
@@ -31,6 +31,11 @@ impl View {
         Self { colour: wanted && io::stdout().is_terminal() }
     }
 
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self { colour: false }
+    }
+
     /// All archives, one below the other.
     pub(super) fn page(self, reports: &[ProcessReport]) -> String {
         let archives = reports.iter().flat_map(|report| report.archives.iter().map(move |archive| (report, archive)));
@@ -40,13 +45,7 @@ impl View {
 
     fn archive(self, process: &ProcessReport, archive: &StatusReport) -> String {
         let mut text = self.head(process, archive);
-        for trouble in &archive.troubles {
-            let since = trouble.since.map_or(String::new(), |since| format!(" (for {})", span(archive.time - since)));
-            let [why, remedy] =
-                [&format!("{}{since}", trouble.why), &trouble.remedy].map(|words| wrapped(&printable(words)));
-            let _ = writeln!(text, "  {} {why}", self.red("WRONG"));
-            let _ = writeln!(text, "   {} {remedy}", self.bold("do:"));
-        }
+        self.troubles(&mut text, &archive.troubles, archive.time);
         for reason in archive.reasons.iter().take(REASONS_SHOWN) {
             let rows = if reason.rows == 1 { "1 row".to_owned() } else { format!("{} rows", reason.rows) };
             let path = reason.paths.first().map_or(String::new(), |path| format!(", as {}", tail(&printable(path))));
@@ -69,6 +68,9 @@ impl View {
             row(&mut text, "limit", &limit.told());
         }
         self.sessions(&mut text, archive);
+        if let Some(fleet) = &archive.fleet {
+            row(&mut text, "fleet", &crate::console::fleet::line(fleet));
+        }
         if archive.running {
             let last = archive.last_proven.as_ref().map_or("none yet in this run".to_owned(), |last| {
                 format!("{}, {} ago: {}", at(last.time), span(archive.time - last.time), tail(&printable(&last.path)))
@@ -87,6 +89,17 @@ impl View {
             row(&mut text, "table", &format!("{least}{} copied, {given_up} given up", files(copied)));
         }
         text
+    }
+
+    /// What is wrong at this time, and what to do.
+    pub(super) fn troubles(self, text: &mut String, troubles: &[TroubleReport], time: f64) {
+        for trouble in troubles {
+            let since = trouble.since.map_or(String::new(), |since| format!(" (for {})", span(time - since)));
+            let [why, remedy] =
+                [&format!("{}{since}", trouble.why), &trouble.remedy].map(|words| wrapped(&printable(words)));
+            let _ = writeln!(text, "  {} {why}", self.red("WRONG"));
+            let _ = writeln!(text, "   {} {remedy}", self.bold("do:"));
+        }
     }
 
     fn head(self, process: &ProcessReport, archive: &StatusReport) -> String {
@@ -134,11 +147,11 @@ impl View {
         if self.colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
     }
 
-    fn bold(self, word: &str) -> String {
+    pub(super) fn bold(self, word: &str) -> String {
         self.painted("1", word)
     }
 
-    fn red(self, word: &str) -> String {
+    pub(super) fn red(self, word: &str) -> String {
         self.painted("1;31", word)
     }
 
@@ -146,12 +159,12 @@ impl View {
         self.painted("1;33", word)
     }
 
-    fn green(self, word: &str) -> String {
+    pub(super) fn green(self, word: &str) -> String {
         self.painted("32", word)
     }
 }
 
-fn row(text: &mut String, name: &str, value: &str) {
+pub(super) fn row(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "  {name:<9}  {value}");
 }
 
@@ -218,7 +231,7 @@ fn failures(run: &RunReport) -> String {
     format!("{} {attempts}: {}", run.failed, kinds.join(", "))
 }
 
-fn files(count: u64) -> String {
+pub(super) fn files(count: u64) -> String {
     match count {
         1 => "1 file".to_owned(),
         count => format!("{} files", crate::report::numbers::grouped(&count.to_string())),
@@ -239,7 +252,7 @@ fn bytes(number: f64) -> String {
 }
 
 /// A time of two units: `3 s`, `5 min 20 s`, `2 h 5 min`, `3 d 4 h`.
-fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     let two = |large: u64, first: &str, small: u64, second: &str| match small {
         0 => format!("{large} {first}"),
@@ -254,7 +267,7 @@ fn span(seconds: f64) -> String {
 }
 
 /// A local time; with its date if that is another day.
-fn at(seconds: f64) -> String {
+pub(super) fn at(seconds: f64) -> String {
     let (moment, today) = (local(seconds as i64), local(unix_now() as i64));
     match moment.date() == today.date() {
         true => moment.time(),
@@ -284,7 +297,7 @@ fn tail(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::report::{TroubleKind, TroubleReport};
+    use crate::console::report::TroubleKind;
 
     #[test]
     fn numbers_are_short_and_have_their_units() {

@@ -50,6 +50,11 @@ pub(in crate::cli) struct StatusArgs {
     #[arg(long)]
     pub(in crate::cli) exact: bool,
 
+    /// Say how all archivers stand that share the rows, by the tables of their fleet: who lives, who has which lanes, what
+    /// waits where. Takes up to two heartbeats (10 s) where one does not live
+    #[arg(long, conflicts_with_all = ["health", "exact"])]
+    pub(in crate::cli) fleet: bool,
+
     /// The running archiver's socket; by default all that are found
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) control: Option<ControlChoice>,
