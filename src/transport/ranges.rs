@@ -69,7 +69,7 @@ struct RangesState {
 
 /// How long one who writes stays when every range has been given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Staying {
+enum WriterStay {
     /// Not at all.
     Leaves,
     /// Until nobody can give one back any more.
@@ -168,16 +168,16 @@ impl Ranges {
     /// The first one is at work: the file is there.
     pub(crate) fn begin(&self) -> RangeWriter<'_> {
         self.open();
-        self.one_more(Staying::Waits)
+        self.one_more(WriterStay::Waits)
     }
 
     /// The first one is at work, and has something else to do when what is left is soon written by others.
     pub(crate) fn begin_in_haste(&self) -> RangeWriter<'_> {
         self.open();
-        self.one_more(Staying::Hastens)
+        self.one_more(WriterStay::Hastens)
     }
 
-    fn one_more(&self, staying: Staying) -> RangeWriter<'_> {
+    fn one_more(&self, staying: WriterStay) -> RangeWriter<'_> {
         self.change(|state| state.at_work += 1);
         RangeWriter { ranges: self, range: None, staying }
     }
@@ -190,7 +190,7 @@ impl Ranges {
         }
         self.has_work(&state).then(|| {
             state.at_work += 1;
-            RangeWriter { ranges: self, range: None, staying: Staying::Leaves }
+            RangeWriter { ranges: self, range: None, staying: WriterStay::Leaves }
         })
     }
 
@@ -204,7 +204,7 @@ impl Ranges {
         self.has_work(&state).then(|| {
             state.at_work += 1;
             state.began.get_or_insert_with(Instant::now);
-            RangeWriter { ranges: self, range: None, staying: Staying::Waits }
+            RangeWriter { ranges: self, range: None, staying: WriterStay::Waits }
         })
     }
 
@@ -252,10 +252,10 @@ impl Ranges {
 
     /// The next range. Large ones at first, since a connection rests for a round trip between two, and small ones in the end,
     /// for all to end together.
-    fn take(&self, staying: Staying) -> Option<Range<u64>> {
+    fn take(&self, staying: WriterStay) -> Option<Range<u64>> {
         let mut state = self.lock();
         loop {
-            if state.stage == Admittance::Over || staying == Staying::Hastens && self.is_nearly_written(&state) {
+            if state.stage == Admittance::Over || staying == WriterStay::Hastens && self.is_nearly_written(&state) {
                 return None;
             }
             if let Some(range) = state.returned.pop() {
@@ -268,7 +268,7 @@ impl Ranges {
                 state.next += share.clamp(*RANGE.start(), *RANGE.end()).min(left);
                 return Some(begin..state.next);
             }
-            if staying == Staying::Leaves || state.at_work <= 1 + state.waiting {
+            if staying == WriterStay::Leaves || state.at_work <= 1 + state.waiting {
                 return None;
             }
             state.waiting += 1;
@@ -282,7 +282,7 @@ impl Ranges {
 pub(crate) struct RangeWriter<'a> {
     ranges: &'a Ranges,
     range: Option<Range<u64>>,
-    staying: Staying,
+    staying: WriterStay,
 }
 
 impl RangeWriter<'_> {
@@ -396,7 +396,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn take_all(ranges: &Ranges) -> Vec<Range<u64>> {
-        std::iter::from_fn(|| ranges.take(Staying::Leaves)).collect()
+        std::iter::from_fn(|| ranges.take(WriterStay::Leaves)).collect()
     }
 
     #[test]
@@ -439,17 +439,17 @@ mod tests {
     fn what_one_leaves_another_takes_up() {
         let ranges = Ranges::new(40 * MIB, 2);
         let (first, mut second) = (ranges.begin(), ranges.join().unwrap());
-        second.range = ranges.take(Staying::Leaves);
+        second.range = ranges.take(WriterStay::Leaves);
         let left = second.range.clone().unwrap();
         take_all(&ranges);
         drop(second);
-        assert_eq!(ranges.take(Staying::Waits), Some(left.clone()));
-        assert_eq!(ranges.take(Staying::Waits), None);
+        assert_eq!(ranges.take(WriterStay::Waits), Some(left.clone()));
+        assert_eq!(ranges.take(WriterStay::Waits), None);
         drop(first);
         assert_eq!(ranges.finish(), Written::Mended);
         let ranges = Ranges::new(40 * MIB, 2);
         let mut alone = ranges.begin();
-        alone.range = ranges.take(Staying::Waits);
+        alone.range = ranges.take(WriterStay::Waits);
         take_all(&ranges);
         drop(alone);
         assert_eq!(ranges.finish(), Written::Partly);
@@ -481,7 +481,7 @@ mod tests {
     fn all_who_come_wait_for_what_others_leave() {
         let ranges = Ranges::new(40 * MIB, 3);
         let mut hands: Vec<_> = std::iter::repeat_with(|| ranges.come().unwrap()).take(3).collect();
-        hands[0].range = ranges.take(Staying::Waits);
+        hands[0].range = ranges.take(WriterStay::Waits);
         let left = hands[0].range.clone();
         take_all(&ranges);
         let broken = hands.remove(0);
@@ -489,7 +489,7 @@ mod tests {
             let waiting = hands.into_iter().map(|mut hand| {
                 let ranges = &ranges;
                 scope.spawn(move || {
-                    hand.range = ranges.take(Staying::Waits);
+                    hand.range = ranges.take(WriterStay::Waits);
                     hand.range.take()
                 })
             });
