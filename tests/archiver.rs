@@ -61,6 +61,8 @@ mod outages;
 mod prune;
 #[path = "archiver/refusals.rs"]
 mod refusals;
+#[path = "archiver/relays.rs"]
+mod relays;
 #[path = "archiver/resume.rs"]
 mod resume;
 #[path = "archiver/rows.rs"]

@@ -21,6 +21,8 @@ pub(super) const DEFAULT_FILE: &str = "/etc/pysmurf-archiver/config.toml";
 const NO_FILE: &str = "none";
 /// Before the name of each variable.
 const PREFIX: &str = "ARCHIVER_";
+/// The verb for storage nodes that others feed.
+const RELAY: &str = "relay";
 /// Options that only a command line has.
 const ONLY_TYPED: [&str; 6] = ["config", "only", "help", "version", "once", "json"];
 /// The option that limits the rate.
@@ -98,6 +100,10 @@ pub(super) enum LayerError {
     NoNode { file: PathBuf, name: String, known: String },
     #[error("{file} has several storage nodes, and this is done for one; choose it with --node NAME: {known}")]
     SeveralNodes { file: PathBuf, known: String },
+    #[error("{file} has no storage node that is fed from another one; write from = \"OTHER\" in its [[node]]")]
+    NoRelay { file: PathBuf },
+    #[error("{file} has several storage nodes that are fed from others; choose one with --node NAME: {known}")]
+    SeveralRelays { file: PathBuf, known: String },
     #[error(
         "Option --only chooses among the targets of a configuration file, and there is none; name it with --config"
     )]
@@ -132,7 +138,7 @@ impl Layered {
     /// The arguments of `run` or `check`.
     pub(super) fn into_run(self) -> Option<NamedRun> {
         match self.verb {
-            Verb::Run(args) | Verb::Check(args) => {
+            Verb::Run(args) | Verb::Relay(args) | Verb::Check(args) => {
                 Some(NamedRun { target: self.target, args, own_limit: self.own_limit })
             }
             _ => None,
@@ -168,6 +174,8 @@ struct ChosenTarget<'a> {
     /// `None` where no file has it.
     name: Option<String>,
     levels: Vec<&'a Settings>,
+    /// What a relayed storage node takes over from the one that feeds it, weaker than all.
+    fed: Settings,
     /// How many of them are its own, and not of all.
     own: usize,
 }
@@ -182,8 +190,9 @@ pub(super) fn parse(args: &[OsString]) -> Result<Vec<Layered>, LayerError> {
     if let (Some(file), true) = (&sources.file, targets.len() > 1 && !takes_many(sources.leaf.get_name())) {
         return Err(LayerError::SeveralTargets { file: file.path.clone(), known: file.names() });
     }
-    let each = targets.into_iter().map(|ChosenTarget { name: target, levels, own }| {
+    let each = targets.into_iter().map(|ChosenTarget { name: target, mut levels, fed, own }| {
         let own_limit = levels.iter().take(own).any(|own| own.contains_key(LIMIT)) && !sources.typed.contains(LIMIT);
+        levels.push(&fed);
         let settings = sources.combine(levels)?;
         let (verb, matches) =
             strict(layered(Flags::command(), &settings), args).map_err(|error| match error.kind() {
@@ -244,7 +253,7 @@ pub(super) fn variable_of(option: &str) -> String {
 
 /// Whether a verb is done for each target of a file.
 fn takes_many(verb: &str) -> bool {
-    ["run", "check", "config", "status", "pause", "resume", "bwlimit"].contains(&verb)
+    ["run", RELAY, "check", "config", "status", "pause", "resume", "bwlimit"].contains(&verb)
 }
 
 fn variable(name: &str) -> Option<OsString> {
@@ -289,7 +298,7 @@ impl Layers {
     fn targets<'a>(&'a self) -> Result<Vec<ChosenTarget<'a>>, LayerError> {
         let Some(file) = &self.file else {
             return match self.only.is_empty() {
-                true => Ok(vec![ChosenTarget { name: None, levels: Vec::new(), own: 0 }]),
+                true => Ok(vec![ChosenTarget { name: None, levels: Vec::new(), fed: Settings::new(), own: 0 }]),
                 false => Err(LayerError::NoFile),
             };
         };
@@ -305,11 +314,12 @@ impl Layers {
             (true, false) => file.targets.iter().filter(|target| target.rows() == self.named).collect(),
         };
         let chosen = match chosen.is_empty() {
-            true => vec![ChosenTarget { name: None, levels: vec![&file.common], own: 0 }],
+            true => vec![ChosenTarget { name: None, levels: vec![&file.common], fed: Settings::new(), own: 0 }],
             false => {
                 let target = |target: &'a ConfiguredTarget| ChosenTarget {
                     name: Some(target.name.clone()),
                     levels: vec![&target.own, &file.common],
+                    fed: Settings::new(),
                     own: 1,
                 };
                 chosen.into_iter().map(target).collect()
@@ -333,6 +343,13 @@ impl Layers {
                 let (file, known) = known();
                 return Err(LayerError::NoNode { file, name: name.clone(), known });
             }
+            None if self.leaf.get_name() == RELAY && file.relayed().count() != 1 => {
+                let known = file.relayed().collect::<Vec<_>>().join(", ");
+                return Err(match known.is_empty() {
+                    true => LayerError::NoRelay { file: file.path.clone() },
+                    false => LayerError::SeveralRelays { file: file.path.clone(), known },
+                });
+            }
             None if !takes_many(self.leaf.get_name()) => {
                 let (file, known) = known();
                 return Err(LayerError::SeveralNodes { file, known });
@@ -344,11 +361,18 @@ impl Layers {
             false => self.named.iter().cloned().collect(),
         };
         let unnamed = unnamed.join("+");
-        let meant = file.nodes.iter().filter(|node| self.node.as_ref().is_none_or(|name| node.name == *name));
-        let meant: Vec<&ConfiguredTarget> = meant.collect();
+        // Where nobody chooses, those are meant that this verb is for.
+        let is_meant = |node: &&ConfiguredTarget| match (&self.node, self.leaf.get_name()) {
+            (Some(name), _) => node.name == *name,
+            (None, RELAY) => node.from.is_some(),
+            (None, "run" | "check") => node.from.is_none(),
+            (None, _) => true,
+        };
+        let meant: Vec<&ConfiguredTarget> = file.nodes.iter().filter(is_meant).collect();
         let on = |target: &ChosenTarget<'a>, node: &'a ConfiguredTarget| ChosenTarget {
             name: Some(format!("{}@{}", target.name.as_ref().unwrap_or(&unnamed), node.name)),
             levels: std::iter::once(&node.own).chain(target.levels.iter().copied()).collect(),
+            fed: file.fed(node, &target.levels),
             own: target.own + 1,
         };
         Ok(targets.iter().flat_map(|target| meant.iter().map(move |node| on(target, node))).collect())

@@ -4,6 +4,7 @@ mod target;
 mod targets;
 
 use super::console::open_doors;
+use super::flags::NodeArgs;
 use super::layers::NamedRun;
 use super::output::Screen;
 use super::site::{exit_code, start_log_of};
@@ -14,6 +15,35 @@ use anyhow::{Result, bail};
 use protocol::chmod::Chmod;
 use std::time::Duration;
 use target::RunTarget;
+
+/// Copies to relayed storage nodes what those that feed them have proven.
+pub(super) fn relay(targets: Vec<NamedRun>, again: &dyn Fn() -> Result<Vec<NamedRun>>) -> Result<u8> {
+    for one in &targets {
+        let NodeArgs { node, relays, .. } = &one.args.service.nodes;
+        let is_relayed = |name: &String| relays.iter().any(|pair| pair.split(':').next() == Some(name));
+        if !node.as_ref().is_some_and(is_relayed) {
+            let node = node.as_deref().unwrap_or("none");
+            bail!(
+                "`relay` is for a storage node that is fed from another one, and {node} is not; `run` copies to it from here"
+            );
+        }
+    }
+    run(targets, None, again)
+}
+
+/// Says which storage nodes others are to copy to.
+fn leave_relayed(args: &NodeArgs) {
+    let relayed = || args.relays.iter().filter_map(|pair| pair.split_once(':'));
+    if relayed().any(|(name, _)| args.node.as_deref() == Some(name)) {
+        return;
+    }
+    for (name, from) in relayed() {
+        tracing::info!(
+            event = "left_to_relay",
+            "Storage node {name} is fed from {from}, and left to `pysmurf-archiver relay --node {name}` there"
+        );
+    }
+}
 
 /// Watches tables and copies, alone or as an agent. `again` reads command line, variables and file once more.
 pub(super) fn run(
@@ -39,6 +69,7 @@ pub(super) fn run(
         }
     }
     start_log_of(agent.as_ref(), &first.service.log, &mut screen)?;
+    leave_relayed(&first.service.nodes);
     let instance = agent.as_ref().map(|agent| agent.instance_id.as_str());
     let mut planned = targets.into_iter().map(|one| RunTarget::plan(one, instance)).collect::<Result<Vec<_>>>()?;
     RunTarget::introduce(&mut planned)?;

@@ -2,7 +2,7 @@
 
 use super::MySqlCatalog;
 use super::fleet::Ours;
-use super::nodes::{NodeRows, exist};
+use super::nodes::{NodeRows, exist, know_relays};
 use super::row::{integer, text};
 use crate::catalog::fleet::Fleet;
 use crate::catalog::nodes::{LackingCopy, NodeStand};
@@ -33,22 +33,27 @@ impl MySqlCatalog {
     /// How each of them stands to a row.
     pub(in crate::catalog) async fn stands(&self, id: RecordId) -> Result<Vec<NodeStand>, CatalogError> {
         let nodes = self.storage_nodes().await?;
-        let query = "SELECT p.path, UNIX_TIMESTAMP(p.at), o.row_id IS NOT NULL, t.of_source + t.of_node, t.why \
+        let known = self.run(async |conn| know_relays(conn).await).await?;
+        let from = if known { "(SELECT MIN(source) FROM fleet_relay WHERE table_name=tn AND node=n)" } else { "NULL" };
+        let query = format!(
+            "SELECT p.path, UNIX_TIMESTAMP(p.at), o.row_id IS NOT NULL, t.of_source + t.of_node, t.why, {from} \
                      FROM (SELECT ? AS tn, ? AS n, ? AS r) AS w \
                      LEFT JOIN fleet_proof AS p ON p.table_name=tn AND p.node=n AND p.row_id=r \
                      LEFT JOIN fleet_owed AS o ON o.table_name=tn AND o.node=n AND o.row_id=r \
-                     LEFT JOIN fleet_trouble AS t ON t.table_name=tn AND t.node=n AND t.row_id=r";
+                     LEFT JOIN fleet_trouble AS t ON t.table_name=tn AND t.node=n AND t.row_id=r"
+        );
         self.run(async |conn| {
             let mut stands = Vec::new();
             for node in nodes {
-                let Some(row) = conn.exec_first::<Row, _, _>(query, (&self.table.name, &node, id.0)).await? else {
+                let Some(row) = conn.exec_first::<Row, _, _>(&query, (&self.table.name, &node, id.0)).await? else {
                     continue;
                 };
                 let word = |index| text(row.as_ref(index)).ok().flatten();
                 let number = |index| integer(row.as_ref(index)).ok().flatten();
                 let at = word(1).and_then(|at| at.parse().ok()).or_else(|| number(1).map(|at| at as f64));
                 let failed = number(3).zip(word(4));
-                stands.push(NodeStand { proof: word(0).zip(at), owes: number(2) == Some(1), failed, node });
+                let (proof, from) = (word(0).zip(at), word(5));
+                stands.push(NodeStand { proof, owes: number(2) == Some(1), failed, from, node });
             }
             Ok(stands)
         })
