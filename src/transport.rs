@@ -68,6 +68,10 @@ pub trait Connect: Send {
         Err(ConnectError::Setup(format!("There is no SFTP to {}", self.describe())))
     }
 
+    /// The next [`Connect::login`] that is answered over a link with at least this round trip has the connection made as well
+    /// that [`Connect::sftp`] will give, which logs in once the first has. Does nothing where that saves nothing.
+    fn sftp_ahead(&mut self, _at_least: Duration) {}
+
     /// No shorter than the round trip to the far end, as the connection that is open has measured it; `None` where there is
     /// none, or nothing to measure.
     fn round_trip(&self) -> Option<Duration> {

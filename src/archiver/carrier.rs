@@ -22,6 +22,7 @@ use crate::transport::ranges::connections_worth;
 use crate::transport::{Connect, ConnectError};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How long a far end's program waits for a session: no longer than an idle connection goes unwatched.
@@ -52,6 +53,8 @@ pub(super) struct Carrier {
     syncing: FarSync,
     acknowledging: Acknowledging,
     sharing: Sharing,
+    /// Bytes of the largest file of the batch at work that several may write; 0 for none.
+    largest: Arc<AtomicU64>,
     interrupted: Interrupted,
     /// The last session went well, so that the next may be prepared.
     went_well: bool,
@@ -66,10 +69,12 @@ impl Carrier {
         (shared_files, found, permits): (Arc<SharedFiles>, FoundProgram, Arc<SessionPermits>),
     ) -> Self {
         let mut connect = connect;
-        let answered = permits.clone();
+        let largest = Arc::new(AtomicU64::new(0));
+        let (answered, files, large) = (permits.clone(), shared_files.clone(), largest.clone());
         connect.on_answer(Arc::new(move |round_trip| {
             if number == 0 && round_trip >= LONG {
                 answered.set_out(connections_worth(u64::MAX, round_trip));
+                files.expect(large.load(Relaxed), round_trip);
             }
             answered.may_log_in(number)
         }));
@@ -88,6 +93,7 @@ impl Carrier {
             syncing: FarSync::default(),
             acknowledging: Acknowledging::default(),
             sharing: Sharing::new(shared_files),
+            largest,
             interrupted,
             went_well: false,
         }
@@ -111,6 +117,12 @@ impl Carrier {
         let mut terms = self.terms(coding);
         let connect = self.connect.as_mut();
         let permits = &self.permits;
+        let largest = jobs.iter().map(|job| job.bytes).max().unwrap_or_default();
+        let is_shared = self.sharing.may_be_shared(largest, &self.settings);
+        self.largest.store(if is_shared { largest } else { 0 }, Relaxed);
+        if is_shared {
+            connect.sftp_ahead(LONG);
+        }
         connect.login().inspect_err(|_| permits.kept_out(self.number)).map_err(|error| terms.trouble(&error))?;
         // The others may log in while we look around.
         know_link(permits, connect.round_trip().filter(|&round_trip| round_trip >= LONG));
@@ -168,9 +180,19 @@ impl Carrier {
         self.connect.leave_ahead();
     }
 
+    /// Waits until a file is expected that this worker will help with.
+    pub(super) async fn expected(&self) {
+        self.sharing.expected(self.number).await;
+    }
+
+    /// Connects for it.
+    pub(super) fn set_out(&mut self) -> Result<(), ConnectError> {
+        self.sharing.set_out(self.connect.as_mut())
+    }
+
     /// Waits for a file of another worker that help is wanted for.
     pub(super) async fn help_wanted(&self) -> Arc<SharedFile> {
-        self.sharing.help_wanted().await
+        self.sharing.help_wanted(self.number).await
     }
 
     /// Waits until a connection that served such files is to be left.

@@ -40,7 +40,7 @@ pub struct Place {
 
 impl Place {
     pub fn make() -> Self {
-        let folder = tempfile::Builder::new().prefix("archiver-e2e").tempdir_in("/tmp").unwrap();
+        let folder = tempfile::Builder::new().prefix("archiver-e2e").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let place = Self { folder };
         fs::create_dir(place.archive()).unwrap();
@@ -332,7 +332,7 @@ impl Over {
 
 impl Run {
     pub fn start(mut command: Command) -> Self {
-        let (file, log) = tempfile::Builder::new().prefix("archiver-log").tempfile_in("/tmp").unwrap().keep().unwrap();
+        let (file, log) = tempfile::Builder::new().prefix("archiver-log").tempfile().unwrap().keep().unwrap();
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         let peak = Arc::new(AtomicU64::new(0));
         let over = Arc::new(AtomicBool::new(false));
