@@ -90,7 +90,7 @@ impl<'a> Queue<'a> {
         }
     }
 
-    fn is_copied(&self) -> &'static str {
+    pub(crate) fn is_copied(&self) -> &'static str {
         match self {
             Self::Mysql(_) => "copied=1",
             Self::Sqlite(_) => "remote_md5sum = local_md5sum",
@@ -149,6 +149,22 @@ impl<'a> Queue<'a> {
         }
     }
 
+    /// The option that names whose rows are copied.
+    pub(crate) fn chooses(&self) -> &'static str {
+        match self {
+            Self::Mysql(_) => "--target",
+            Self::Sqlite(_) => "--archive-name",
+        }
+    }
+
+    /// What a row has of its copy: the path, and the sum in capitals.
+    pub(crate) fn copy_columns(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Mysql(_) => ("path", "HEX(md5sum)"),
+            Self::Sqlite(_) => ("remote_path", "upper(local_md5sum)"),
+        }
+    }
+
     /// An archiver that takes part.
     pub(crate) fn mover(&self, command: Command) -> Run {
         self.mover_by(command, &self.url())
@@ -156,11 +172,18 @@ impl<'a> Queue<'a> {
 
     /// The same by way of another node.
     fn mover_by(&self, mut command: Command, url: &str) -> Run {
-        let name = match self {
-            Self::Mysql(_) => "--target",
-            Self::Sqlite(_) => "--archive-name",
-        };
-        command.args(["--db", url, name, TARGET, "--poll", "0.1", "--queue", "24", "--max-copy-attempts", "2"]);
+        command.args([
+            "--db",
+            url,
+            self.chooses(),
+            TARGET,
+            "--poll",
+            "0.1",
+            "--queue",
+            "24",
+            "--max-copy-attempts",
+            "2",
+        ]);
         Run::start(command)
     }
 
@@ -173,10 +196,7 @@ impl<'a> Queue<'a> {
     /// Fails unless each row is copied, recorded and proven once, and its copy is whole, or else has failed as often as it may.
     pub(crate) fn expect_each_once(&self, place: &Place, hopeless: usize) {
         let rows = self.count(self.files());
-        let (path, md5) = match self {
-            Self::Mysql(_) => ("path", "HEX(md5sum)"),
-            Self::Sqlite(_) => ("remote_path", "upper(local_md5sum)"),
-        };
+        let (path, md5) = self.copy_columns();
         let copies = self.run(&format!("SELECT {path}, {md5} FROM {} WHERE {}", self.files(), self.is_copied()));
         let mut places = HashSet::new();
         for copy in copies.lines() {
