@@ -106,6 +106,15 @@ fn storage_node(args: &ServiceArgs, database: &Database) -> Result<Option<Storag
     StorageNode::new(name.clone(), names, spread, feed).map(Some).map_err(anyhow::Error::msg)
 }
 
+/// The storage nodes that others feed, and by which, where one is worked for that gets its files from here.
+pub(super) fn left_to_relay(args: &NodeArgs) -> Vec<(&str, &str)> {
+    let relayed: Vec<_> = args.relays.iter().filter_map(|pair| pair.split_once(':')).collect();
+    match relayed.iter().any(|(name, _)| args.node.as_deref() == Some(name)) {
+        true => Vec::new(),
+        false => relayed,
+    }
+}
+
 /// Where the copies of the node are that feeds this one.
 fn feed(args: &ServiceArgs, node: String, database: &Database) -> Result<RelayFeed> {
     let NodeArgs { from_dir, from_data_dir, .. } = &args.nodes;
@@ -117,6 +126,12 @@ fn feed(args: &ServiceArgs, node: String, database: &Database) -> Result<RelayFe
     if !here.is_absolute() {
         bail!(
             "The archive of {node} is in {}; name its folder on this machine from / on, with --from-dir",
+            here.display()
+        );
+    }
+    if args.storage_host.is_none() && Path::new(&args.data_dir) == here {
+        bail!(
+            "The copies would be where those of {node} are, in {}; give each node a place of its own",
             here.display()
         );
     }

@@ -7,6 +7,7 @@ use super::console::open_doors;
 use super::flags::NodeArgs;
 use super::layers::NamedRun;
 use super::output::Screen;
+use super::plan;
 use super::site::{exit_code, start_log_of};
 use crate::console::Consoles;
 use crate::ocs::site::Resolved;
@@ -33,11 +34,7 @@ pub(super) fn relay(targets: Vec<NamedRun>, again: &dyn Fn() -> Result<Vec<Named
 
 /// Says which storage nodes others are to copy to.
 fn leave_relayed(args: &NodeArgs) {
-    let relayed = || args.relays.iter().filter_map(|pair| pair.split_once(':'));
-    if relayed().any(|(name, _)| args.node.as_deref() == Some(name)) {
-        return;
-    }
-    for (name, from) in relayed() {
+    for (name, from) in plan::left_to_relay(args) {
         tracing::info!(
             event = "left_to_relay",
             "Storage node {name} is fed from {from}, and left to `pysmurf-archiver relay --node {name}` there"
