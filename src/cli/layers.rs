@@ -369,7 +369,7 @@ impl Layers {
         let is_meant = |node: &&ConfiguredTarget| match (&self.node, self.verb.as_str()) {
             (Some(name), _) => node.name == *name,
             (None, RELAY) => node.from.is_some(),
-            (None, "run" | "check") => node.from.is_none(),
+            (None, "check") => node.from.is_none(),
             (None, _) => true,
         };
         let meant: Vec<&ConfiguredTarget> = file.nodes.iter().filter(is_meant).collect();

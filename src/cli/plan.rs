@@ -106,13 +106,18 @@ fn storage_node(args: &ServiceArgs, database: &Database) -> Result<Option<Storag
     StorageNode::new(name.clone(), names, spread, feed).map(Some).map_err(anyhow::Error::msg)
 }
 
+/// Whether the storage node that is worked for is one that another feeds.
+pub(super) fn is_relayed(args: &NodeArgs) -> bool {
+    relayed(args).any(|(name, _)| args.node.as_deref() == Some(name))
+}
+
 /// The storage nodes that others feed, and by which, where one is worked for that gets its files from here.
 pub(super) fn left_to_relay(args: &NodeArgs) -> Vec<(&str, &str)> {
-    let relayed: Vec<_> = args.relays.iter().filter_map(|pair| pair.split_once(':')).collect();
-    match relayed.iter().any(|(name, _)| args.node.as_deref() == Some(name)) {
-        true => Vec::new(),
-        false => relayed,
-    }
+    if is_relayed(args) { Vec::new() } else { relayed(args).collect() }
+}
+
+fn relayed(args: &NodeArgs) -> impl Iterator<Item = (&str, &str)> {
+    args.relays.iter().filter_map(|pair| pair.split_once(':'))
 }
 
 /// Where the copies of the node are that feeds this one.

@@ -232,6 +232,45 @@ fn a_relayed_storage_node_that_was_wiped_is_filled_again_from_the_one_that_feeds
     assert_eq!([site.expect_whole("a"), site.expect_whole("b")], [10, 10]);
 }
 
+fn first_one_is_wiped(site: &Site) {
+    site.register(0..8);
+    let run = site.start(&[]);
+    let other = relay(site, &[]);
+    wait_until("both have all", || site.proven("b") == 8 && site.copied() == 8);
+    if site.table.is_none() {
+        wait_until("local files go", || site.count("FILES WHERE removed > 0") == 8);
+    }
+    fs::remove_dir_all(site.at("a")).unwrap();
+    fs::create_dir(site.at("a")).unwrap();
+    let long_ago = if site.table.is_some() { "'2001-01-01'" } else { "1" };
+    site.run_sql(&format!("UPDATE fleet_proof SET at={long_ago} WHERE node='b'"));
+    site.tell(&["files", "owe", "--node", "a", "--all"]);
+    wait_until("it has all again", || site.proven("a") == 8 && site.count("fleet_owed") == 0);
+    for run in [run, other] {
+        run.terminate().0.expect(0);
+    }
+    assert_eq!([site.expect_whole("a"), site.expect_whole("b")], [8, 8]);
+    assert_eq!(
+        site.count(&format!("fleet_proof WHERE node='b' AND at={long_ago}")),
+        8,
+        "what is there is not sent anew"
+    );
+}
+
+#[test]
+fn a_storage_node_that_was_wiped_is_filled_from_the_one_that_it_feeds() {
+    let common = format!("{SILENT}\nfill-dir = 'fill'\ndelete-local-after = 0");
+    let Some(site) = Site::relaying(PAIR, &common, None) else { return };
+    first_one_is_wiped(&site);
+}
+
+#[test]
+fn a_storage_node_that_was_wiped_is_filled_from_the_one_that_it_feeds_by_mariadb() {
+    let common = format!("{SILENT}\nfill-dir = 'fill'");
+    let Some(site) = Site::relaying(PAIR, &common, Some("relay_wiped")) else { return };
+    first_one_is_wiped(&site);
+}
+
 #[test]
 fn a_row_that_is_put_back_goes_on_anew() {
     let Some(site) = Site::relaying(PAIR, SILENT, None) else { return };
