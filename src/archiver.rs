@@ -36,6 +36,7 @@ mod sftp;
 mod shared_file;
 mod sources;
 pub(crate) mod stop;
+mod syncing;
 mod terms;
 mod unfinished;
 mod upkeep;

@@ -12,7 +12,8 @@ use super::road::{FoundProgram, Road, Roads};
 use super::sessions::SessionPermits;
 use super::sftp::Interrupted;
 use super::shared_file::{SharedFile, SharedFiles, Sharing};
-use super::terms::SessionTerms;
+use super::syncing::FarSync;
+use super::terms::{NamesSynced, SessionTerms};
 use super::unfinished::{self, Unfinished};
 use super::verdict::Carried;
 use super::{ArchiverSettings, Direction, pull, push, sftp};
@@ -21,6 +22,7 @@ use crate::transport::ranges::connections_worth;
 use crate::transport::{Connect, ConnectError};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How long a far end's program waits for a session: no longer than an idle connection goes unwatched.
@@ -48,8 +50,11 @@ pub(super) struct Carrier {
     /// Whether compression pays.
     compression: CompressionTuner,
     folders: MadeFolders,
+    syncing: FarSync,
     acknowledging: Acknowledging,
     sharing: Sharing,
+    /// Bytes of the largest file of the batch at work that several may write; 0 for none.
+    largest: Arc<AtomicU64>,
     interrupted: Interrupted,
     /// The last session went well, so that the next may be prepared.
     went_well: bool,
@@ -64,10 +69,12 @@ impl Carrier {
         (shared_files, found, permits): (Arc<SharedFiles>, FoundProgram, Arc<SessionPermits>),
     ) -> Self {
         let mut connect = connect;
-        let answered = permits.clone();
+        let largest = Arc::new(AtomicU64::new(0));
+        let (answered, files, large) = (permits.clone(), shared_files.clone(), largest.clone());
         connect.on_answer(Arc::new(move |round_trip| {
             if number == 0 && round_trip >= LONG {
                 answered.set_out(connections_worth(u64::MAX, round_trip));
+                files.expect(large.load(Relaxed), round_trip);
             }
             answered.may_log_in(number)
         }));
@@ -83,8 +90,10 @@ impl Carrier {
             roads,
             compression,
             folders: MadeFolders::default(),
+            syncing: FarSync::default(),
             acknowledging: Acknowledging::default(),
             sharing: Sharing::new(shared_files),
+            largest,
             interrupted,
             went_well: false,
         }
@@ -108,6 +117,12 @@ impl Carrier {
         let mut terms = self.terms(coding);
         let connect = self.connect.as_mut();
         let permits = &self.permits;
+        let largest = jobs.iter().map(|job| job.bytes).max().unwrap_or_default();
+        let is_shared = self.sharing.may_be_shared(largest, &self.settings);
+        self.largest.store(if is_shared { largest } else { 0 }, Relaxed);
+        if is_shared {
+            connect.sftp_ahead(LONG);
+        }
         connect.login().inspect_err(|_| permits.kept_out(self.number)).map_err(|error| terms.trouble(&error))?;
         // The others may log in while we look around.
         know_link(permits, connect.round_trip().filter(|&round_trip| round_trip >= LONG));
@@ -123,6 +138,14 @@ impl Carrier {
             terms.acknowledged = self.acknowledging.of(jobs, connect.round_trip().unwrap_or_default());
         }
         let carried = match road {
+            Road::Push(Some(program @ FarProgram::Stock(_))) => {
+                let program = *program;
+                terms.names_synced = NamesSynced::Afterwards;
+                push::carry(jobs, connect, Some(program), &mut self.sharing, &terms).map(|mut carried| {
+                    self.syncing.settle(jobs, &mut carried, (program, connect), &terms);
+                    carried
+                })
+            }
             Road::Push(far_end) => push::carry(jobs, connect, *far_end, &mut self.sharing, &terms),
             Road::Pull => pull::carry(jobs, connect, &mut self.sharing, &terms),
             Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),
@@ -157,9 +180,19 @@ impl Carrier {
         self.connect.leave_ahead();
     }
 
+    /// Waits until a file is expected that this worker will help with.
+    pub(super) async fn expected(&self) {
+        self.sharing.expected(self.number).await;
+    }
+
+    /// Connects for it.
+    pub(super) fn set_out(&mut self) -> Result<(), ConnectError> {
+        self.sharing.set_out(self.connect.as_mut())
+    }
+
     /// Waits for a file of another worker that help is wanted for.
     pub(super) async fn help_wanted(&self) -> Arc<SharedFile> {
-        self.sharing.help_wanted().await
+        self.sharing.help_wanted(self.number).await
     }
 
     /// Waits until a connection that served such files is to be left.
@@ -235,6 +268,7 @@ impl Carrier {
     pub(super) fn forget_road(&mut self) {
         self.roads.forget();
         self.folders.forget();
+        self.syncing.forget();
     }
 
     /// Ends the connection, for a while.

@@ -10,7 +10,7 @@ use super::entries::{file_entry, parent_entry};
 use super::far_end::FarProgram;
 use super::flight::Job;
 use super::patience::PatientFile;
-use super::shared_file::{Sharing, Staged};
+use super::shared_file::{Sharing, Staged, StagedFiles};
 use super::terms::SessionTerms;
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
 use crate::disk::digest::{Digest, sum_of};
@@ -43,8 +43,8 @@ pub(super) fn carry(
     let settings = &terms.settings;
     // A program that nobody knows may be one that only lets certain options pass.
     let known = far_end.is_some();
-    let staged = if known { sharing.stage(jobs, connect, terms) } else { vec![Staged::Not; jobs.len()] };
-    let shared = staged.iter().any(|staged| *staged != Staged::Not);
+    let mut staged = if known { sharing.stage(jobs, connect, terms) } else { StagedFiles::none(jobs.len()) };
+    let shared = staged.are_any();
     let appended = if known && !shared { append(jobs, connect, terms) } else { Ok(0) };
     let prepared = match appended {
         Ok(bytes) => shared || bytes > 0,
@@ -64,15 +64,18 @@ pub(super) fn carry(
         partial: Some(terms.aside(jobs)),
         acknowledged,
     };
+    // Else the program there starts while the file is written.
+    staged.write_if_long(sharing, terms);
     let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| terms.trouble(&error))?;
     let _guard = terms.guard(link.closer.clone());
-    let carried = send_batch((jobs, &staged), settings.rate.on_writing(link), acknowledged, terms);
+    let link = settings.rate.on_writing(link);
+    let carried = send_batch((jobs, staged, sharing), link, acknowledged, terms);
     Ok(Carried { took: (!prepared).then(|| began.elapsed()), ..carried })
 }
 
 /// Sends a batch, and of each job what was done before, over a link on which a server with [`server_args`] runs.
 fn send_batch(
-    (jobs, staged): (&[Job], &[Staged]),
+    (jobs, staged, sharing): (&[Job], StagedFiles, &mut Sharing),
     link: Link,
     acknowledged: Acknowledged,
     terms: &SessionTerms,
@@ -105,6 +108,8 @@ fn send_batch(
             digests: terms.digests(),
             ..SendPlan::default()
         };
+        // What is listed is asked for.
+        watch.staged.write(sharing, terms);
         let listing = Listing { list, names: IdNames::default(), io_error: 0 };
         send(session, &plan, |_| Ok((listing, source)), &mut watch)
     });
@@ -146,7 +151,7 @@ enum JobStage {
 
 struct PushWatch<'a> {
     jobs: &'a [Job],
-    staged: &'a [Staged],
+    staged: StagedFiles,
     by_ndx: Vec<Option<usize>>,
     verdicts: Vec<Verdict>,
     stages: Vec<JobStage>,
@@ -251,7 +256,7 @@ impl SendObserver for PushWatch<'_> {
         self.current = Some(at);
         self.terms.begins(&self.jobs[at].source, entry.len);
         let (job, there) = (&self.jobs[at], request.sums.head().basis_len());
-        match self.staged[at] {
+        match self.staged.of(at) {
             Staged::Not => job.resumes(there, entry.len),
             _ => drop(job.headway.found(there)),
         }
@@ -304,7 +309,7 @@ impl SendObserver for PushWatch<'_> {
             }
             // What others have written to in the meantime may be under the name now: a session that was believed dead, or
             // those who broke off when several wrote it.
-            (JobStage::Sent(sent), Verdict::Open) if sent.matched_bytes > 0 && self.staged[at] != Staged::Whole => {
+            (JobStage::Sent(sent), Verdict::Open) if sent.matched_bytes > 0 && self.staged.of(at) != Staged::Whole => {
                 self.verdicts[at] = Verdict::Arrived(self.digests[at]);
             }
             (JobStage::Sent(sent), Verdict::Open) => self.verdicts[at] = Verdict::Proven(sent, self.digests[at]),

@@ -2,10 +2,13 @@
 //!
 //! Over a long link a session alone uses a part of it. Then idle workers help: each writes ranges of the file by SFTP where the
 //! receiver looks for an earlier try (`--partial-dir`), whichever receiver that is, and an ordinary session finds it there,
-//! proves it, and gives it its name. The session comes only when nobody writes any more. If some range is missing then, it
-//! sends that; so nothing is sent twice, and what is proven is what stays. A file that is pulled they read by SFTP into the
-//! place where its session keeps what an earlier one has brought; that session waits meanwhile, as it alone knows how large
-//! the file is.
+//! proves it, and gives it its name. That session begins while the last of the file is written, so that the receiver sums
+//! what stands before; it is answered when nobody writes any more. If some range is missing then, or was summed too soon, it
+//! sends that; what is proven is what stays. A file that is pulled they read by SFTP into the place where its session keeps
+//! what an earlier one has brought; that session waits meanwhile, as it alone knows how large the file is.
+//!
+//! To log in takes ten round trips. So those who are to help set out when the far end has answered for the first time, and log
+//! in with the connection by which the file is made once the first has.
 
 use super::flight::Job;
 use super::sftp::make_way;
@@ -13,7 +16,7 @@ use super::terms::SessionTerms;
 use super::unfinished::kept;
 use super::{ArchiverSettings, Direction, Sources};
 use crate::transport::ranges::{RangeError, RangeWriter, Ranges, Written, ceiling, connections_worth};
-use crate::transport::ssh::sftp::{Pieces, Sftp, SftpError};
+use crate::transport::ssh::sftp::{OpenedFile, Sftp, SftpError};
 use crate::transport::{Connect, ConnectError};
 use std::collections::HashSet;
 use std::fs::File;
@@ -26,6 +29,8 @@ use tokio::sync::{mpsc, watch};
 const PAYS: f64 = 1.2;
 /// How long what was learned of the link is believed.
 const LASTS: Duration = Duration::from_secs(600);
+/// How long a program at the far end may wait for a file that is being written.
+const WAITED_FOR: Duration = Duration::from_secs(30);
 /// How long a connection is kept for the next file.
 const KEPT_FOR: Duration = Duration::from_secs(20);
 
@@ -39,16 +44,20 @@ struct LoneSession {
 }
 
 impl LoneSession {
+    /// Whether files are shared at all.
+    fn is_of_use(&self) -> bool {
+        self.no_use_before.is_none_or(|then| Instant::now() >= then)
+    }
+
     /// What one session moves alone over a link with this round trip, if several may move more.
     fn alone(&self, direction: Direction, round_trip: Duration) -> Option<f64> {
         let measured = self.alone.filter(|(_, when)| when.elapsed() < LASTS).map(|(rate, _)| rate);
-        let of_use = self.no_use_before.is_none_or(|then| Instant::now() >= then);
         let alone = match (direction, measured) {
             // How much of a pull is under way, our own window says, and a kernel that we do not know.
             (Direction::Pull, Some(measured)) => measured,
             (_, measured) => measured.unwrap_or(f64::MAX).min(ceiling(round_trip)),
         };
-        of_use.then_some(alone)
+        self.is_of_use().then_some(alone)
     }
 }
 
@@ -57,12 +66,22 @@ pub(super) struct SharedFiles {
     /// The queue, which goes before all help.
     queue: mpsc::WeakSender<Vec<Job>>,
     offered: watch::Sender<Option<Arc<SharedFile>>>,
+    /// How often a file was about to be offered, and below which number the workers are who connect for it; 0 once that is over.
+    expected: watch::Sender<(u64, usize)>,
     lone: Mutex<LoneSession>,
 }
 
 impl SharedFiles {
     pub(super) fn new(queue: mpsc::WeakSender<Vec<Job>>) -> Self {
-        Self { queue, offered: watch::Sender::new(None), lone: Mutex::default() }
+        Self { queue, offered: watch::Sender::new(None), expected: watch::Sender::default(), lone: Mutex::default() }
+    }
+
+    /// A file of so many bytes is about to be offered, over a link with this round trip: those who will help may connect.
+    pub(super) fn expect(&self, bytes: u64, round_trip: Duration) {
+        let workers = connections_worth(bytes, round_trip);
+        if workers > 1 && self.lone().is_of_use() {
+            self.expected.send_modify(|(times, most)| (*times, *most) = (*times + 1, workers));
+        }
     }
 
     /// Whether batches wait for a worker.
@@ -84,11 +103,15 @@ impl SharedFiles {
         self.lone().no_use_before = Some(Instant::now() + LASTS);
     }
 
-    /// Waits for a file that help is wanted for; whoever gets it is to come.
-    async fn wanted(&self) -> Arc<SharedFile> {
+    /// Waits for a file that this worker's help is wanted for; whoever gets it is to come.
+    async fn wanted(&self, number: usize) -> Arc<SharedFile> {
+        // Where some have set out for it, no others are to come.
+        let may_come = || matches!(*self.expected.borrow(), (_, workers) if workers == 0 || number < workers);
         let mut files = self.offered.subscribe();
         loop {
-            if let Some(shared) = files.borrow_and_update().as_ref().filter(|shared| shared.ranges.take_seat()) {
+            if let Some(shared) =
+                files.borrow_and_update().as_ref().filter(|shared| may_come() && shared.ranges.take_seat())
+            {
                 return shared.clone();
             }
             if files.changed().await.is_err() {
@@ -110,6 +133,7 @@ impl SharedFiles {
     }
 
     fn withdraw(&self, shared: &Arc<SharedFile>) {
+        self.expected.send_modify(|(_, workers)| *workers = 0);
         self.offered.send_if_modified(|files| {
             let ours = files.as_ref().is_some_and(|other| Arc::ptr_eq(other, shared));
             if ours {
@@ -175,6 +199,58 @@ pub(super) enum Staged {
     Partly,
 }
 
+/// What has become of the files of a batch that several were to write beforehand.
+pub(super) struct StagedFiles {
+    known: Vec<Staged>,
+    /// The last one, which others may still be writing, and whose job it is.
+    last: Option<(usize, BegunFile)>,
+}
+
+impl StagedFiles {
+    /// Of so many files, none of which several wrote.
+    pub(super) fn none(files: usize) -> Self {
+        Self { known: vec![Staged::Not; files], last: None }
+    }
+
+    /// Whether there is one that several wrote.
+    pub(super) fn are_any(&self) -> bool {
+        self.last.is_some() || self.known.iter().any(|staged| *staged != Staged::Not)
+    }
+
+    /// Writes our part of the last one, if it will be so long that nothing that waits for it should be begun before.
+    pub(super) fn write_if_long(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
+        if self.last.as_ref().is_some_and(|(_, begun)| begun.at_least() > WAITED_FOR) {
+            self.write(sharing, terms);
+        }
+    }
+
+    /// Writes our part of the last one. What is left then others are about to have written when the far end has
+    /// summed what stands before it.
+    pub(super) fn write(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
+        if let Some((_, begun)) = &mut self.last {
+            begun.write(sharing, terms);
+        }
+    }
+
+    /// What has become of a file, once nobody writes it any more.
+    pub(super) fn of(&mut self, at: usize) -> Staged {
+        if let Some((_, begun)) = self.last.take_if(|(last, _)| *last == at) {
+            self.known[at] = begun.conclude();
+        }
+        self.known[at]
+    }
+}
+
+impl Drop for StagedFiles {
+    /// Nobody goes on with a file that no session will find.
+    fn drop(&mut self) {
+        if let Some((_, begun)) = self.last.take() {
+            begun.shared.ranges.end();
+            begun.conclude();
+        }
+    }
+}
+
 /// One worker's part in large files that several write.
 pub(super) struct Sharing {
     files: Arc<SharedFiles>,
@@ -182,11 +258,13 @@ pub(super) struct Sharing {
     no_help_before: Option<Instant>,
     /// The connection of the last file, and since when it rests: to log in takes ten round trips.
     kept: Option<(Sftp, Instant)>,
+    /// How often a file has been expected for which we have set out.
+    set_out: u64,
 }
 
 impl Sharing {
     pub(super) fn new(files: Arc<SharedFiles>) -> Self {
-        Self { files, no_help_before: None, kept: None }
+        Self { files, no_help_before: None, kept: None, set_out: 0 }
     }
 
     /// A connection: the one that is kept, if it still answers, or a new one.
@@ -214,12 +292,38 @@ impl Sharing {
         self.kept = None;
     }
 
-    /// Waits for a file of another worker that help is wanted for.
-    pub(super) async fn help_wanted(&self) -> Arc<SharedFile> {
+    /// Waits until a file is expected that this worker will help with.
+    pub(super) async fn expected(&self, number: usize) {
         if let Some(then) = self.no_help_before {
             tokio::time::sleep_until(then.into()).await;
         }
-        self.files.wanted().await
+        let of_use = |(times, workers): &(u64, usize)| *times > self.set_out && number < *workers;
+        // The sender lives in us, so this ends only when it is so.
+        let _ = self.files.expected.subscribe().wait_for(of_use).await;
+    }
+
+    /// Connects for the file that is expected; the error says why no connection for that is to be had.
+    pub(super) fn set_out(&mut self, connect: &mut dyn Connect) -> Result<(), ConnectError> {
+        self.set_out = self.files.expected.borrow().0;
+        if self.kept.is_none() {
+            let sftp = connect.sftp().inspect_err(|_| self.no_help_before = Some(Instant::now() + LASTS))?;
+            self.keep(sftp);
+        }
+        Ok(())
+    }
+
+    /// Before the first login: a file of so many bytes is to be written by several, as far as is known.
+    pub(super) fn may_be_shared(&self, bytes: u64, settings: &ArchiverSettings) -> bool {
+        let large = settings.split_size > 0 && bytes >= settings.split_size;
+        large && settings.direction == Direction::Push && may_share(settings) && self.kept.is_none()
+    }
+
+    /// Waits for a file of another worker that help is wanted for.
+    pub(super) async fn help_wanted(&self, number: usize) -> Arc<SharedFile> {
+        if let Some(then) = self.no_help_before {
+            tokio::time::sleep_until(then.into()).await;
+        }
+        self.files.wanted(number).await
     }
 
     /// Helps with the file of another worker; the error says why no connection for that is to be had.
@@ -261,25 +365,32 @@ impl Sharing {
         }
     }
 
-    /// Writes large files of a batch beforehand with the help of others, where that promises to be faster; what has become
-    /// of each.
-    pub(super) fn stage(&mut self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Vec<Staged> {
+    /// Has large files of a batch written beforehand with the help of others, where that promises to be faster. The last of
+    /// them is only begun.
+    pub(super) fn stage(&mut self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> StagedFiles {
         let settings = &terms.settings;
         let len = |job: &Job| {
             settings.sources.metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
         };
-        let mut staged = vec![Staged::Not; jobs.len()];
+        let mut files = StagedFiles::none(jobs.len());
         if !may_share(settings) {
-            return staged;
+            return files;
         }
-        for (job, staged) in jobs.iter().zip(&mut staged) {
-            let len = len(job);
-            if len < settings.split_size || terms.stopping() {
-                continue;
+        let large = jobs.iter().map(len).enumerate().filter(|(_, len)| *len >= settings.split_size);
+        for (at, len) in large {
+            if terms.stopping() {
+                break;
             }
-            *staged = Staging::new(self, connect, terms).push(job, len);
+            if let Some((before, mut begun)) = files.last.take() {
+                begun.write(self, terms);
+                files.known[before] = begun.conclude();
+            }
+            match Staging::new(self, connect, terms).push(&jobs[at], len) {
+                Ok(begun) => files.last = Some((at, begun)),
+                Err(staged) => files.known[at] = staged,
+            }
         }
-        staged
+        files
     }
 
     /// Whether several may read a file of so many bytes.
@@ -337,17 +448,32 @@ impl<'a> Staging<'a> {
         Self { files: sharing.files.clone(), connect, terms, sharing }
     }
 
-    /// Writes one file, if that is of use.
-    fn push(&mut self, job: &Job, len: u64) -> Staged {
+    /// Has one file begun to be written, if that is of use; or what has become of it.
+    fn push(&mut self, job: &Job, len: u64) -> Result<BegunFile, Staged> {
         let settings = &self.terms.settings;
-        let Some(prospect) = Prospect::of(len, &self.files, self.connect, settings) else { return Staged::Not };
+        let prospect = Prospect::of(len, &self.files, self.connect, settings).ok_or(Staged::Not)?;
         let target = Path::new(&settings.data_dir).join(kept(&settings.aside, job));
         let course = FileCourse::Push(settings.sources.clone(), target.clone());
         let shared = SharedFile::of(&job.source, course, (len, prospect.connections));
         let new = !job.headway.has_begun();
-        match self.share(&shared, prospect, |staging| staging.write(job, &shared, &target)) {
-            Staged::Whole if !new => Staged::Partly,
-            staged => staged,
+        let mut begun = self.offer(shared, prospect).ok_or(Staged::Not)?;
+        begun.is_new = new;
+        match self.make(job, &target) {
+            Ok(Some(ours)) => {
+                job.headway.is_staged();
+                begun.shared.ranges.open();
+                begun.ours = Some(ours);
+                Ok(begun)
+            }
+            Ok(None) => {
+                begun.shared.ranges.end();
+                begun.conclude();
+                Err(Staged::Not)
+            }
+            Err(error) => {
+                begun.failed = Some(error);
+                Err(begun.conclude())
+            }
         }
     }
 
@@ -356,43 +482,115 @@ impl<'a> Staging<'a> {
         let settings = &self.terms.settings;
         let Some(prospect) = Prospect::of(len, &self.files, self.connect, settings) else { return Staged::Not };
         let shared = SharedFile::of(&job.source, FileCourse::Pull(here), (len, prospect.connections));
-        self.share(&shared, prospect, |staging| staging.fetch(job, &shared))
+        let Some(mut begun) = self.offer(shared, prospect) else { return Staged::Not };
+        begun.failed = self.fetch(job, &begun.shared).err();
+        begun.conclude()
     }
 
-    /// Has a file moved by others and by what `first` does, which tells when it could be begun, or `None` where it is not to be.
-    fn share(
-        &mut self,
-        shared: &Arc<SharedFile>,
-        prospect: Prospect,
-        first: impl FnOnce(&mut Self) -> Result<Option<Instant>, StagingError>,
-    ) -> Staged {
+    /// Puts a file up for others to help with, who log in while we do; `None` where there is other work, or another file.
+    fn offer(&mut self, shared: Arc<SharedFile>, prospect: Prospect) -> Option<BegunFile> {
         let files = self.files.clone();
-        // The others log in while we do.
-        if files.work_waits() || !files.offer(shared) {
-            return Staged::Not;
+        (!files.work_waits() && files.offer(&shared)).then(|| BegunFile {
+            files,
+            shared,
+            prospect,
+            host: self.connect.describe(),
+            began: Instant::now(),
+            is_new: true,
+            ours: None,
+            failed: None,
+        })
+    }
+
+    /// Makes the file that is to be written, over a connection of our own; `None` where it is not to be.
+    fn make(&mut self, job: &Job, target: &Path) -> Result<Option<(OpenedFile, Sftp)>, StagingError> {
+        let mut sftp = self.sftp()?;
+        let guard = self.terms.guard(sftp.closer());
+        let made = make(&mut sftp, job, target, &self.terms.settings);
+        drop(guard);
+        match made.map_err(|error| StagingError::of(RangeError::Far(error), target))? {
+            Some(file) => Ok(Some((file, sftp))),
+            None => {
+                self.sharing.keep(sftp);
+                Ok(None)
+            }
         }
-        let began = Instant::now();
-        let moved = first(self);
-        files.withdraw(shared);
-        if !matches!(moved, Ok(Some(_))) {
+    }
+
+    /// Reads the file together with those who come.
+    fn fetch(&mut self, job: &Job, shared: &SharedFile) -> Result<(), StagingError> {
+        let mut sftp = self.sftp()?;
+        let guard = self.terms.guard(sftp.closer());
+        job.headway.is_staged();
+        let fetched = shared.help(shared.ranges.begin(), &mut sftp, self.terms);
+        fetched.map_err(|error| StagingError::of(error, &shared.source))?;
+        drop(guard);
+        self.sharing.keep(sftp);
+        Ok(())
+    }
+
+    fn sftp(&mut self) -> Result<Sftp, StagingError> {
+        self.sharing.sftp(self.connect).map_err(|error| StagingError::Refused(error.to_string()))
+    }
+}
+
+/// A file that several have begun to write, or have read.
+struct BegunFile {
+    files: Arc<SharedFiles>,
+    shared: Arc<SharedFile>,
+    prospect: Prospect,
+    host: String,
+    began: Instant,
+    /// No earlier session had begun it.
+    is_new: bool,
+    /// The file as we made it and our connection, until we have written our part.
+    ours: Option<(OpenedFile, Sftp)>,
+    failed: Option<StagingError>,
+}
+
+impl BegunFile {
+    /// How long it takes at the very least.
+    fn at_least(&self) -> Duration {
+        let most = self.prospect.connections as f64 * self.prospect.alone;
+        Duration::from_secs_f64((self.shared.ranges.len() as f64 / most.max(1.0)).min(1e9))
+    }
+
+    /// Writes our part.
+    fn write(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
+        let Some((file, mut sftp)) = self.ours.take() else { return };
+        let guard = terms.guard(sftp.closer());
+        let hand = self.shared.ranges.begin_in_haste();
+        let written = terms.settings.sources.open(&self.shared.source).map_err(RangeError::Here);
+        let written = written
+            .and_then(|mut source| hand.write(&mut source, sftp.in_pieces(file), &mut |bytes| moved(terms, bytes)));
+        drop(guard);
+        match written {
+            Ok(_) => sharing.keep(sftp),
+            Err(error) => self.failed = Some(StagingError::of(error, &self.shared.source)),
+        }
+    }
+
+    /// Waits until nobody is at work any more, each of whom is held to its connection's own limits; what has become of it.
+    fn conclude(self) -> Staged {
+        let Self { files, shared, prospect, host, .. } = self;
+        files.withdraw(&shared);
+        if self.failed.is_some() || self.ours.is_some() {
             shared.ranges.end();
         }
+        let done = shared.ranges.finish();
         let ((did, done_by), source) = (shared.course.words(), shared.source.display());
-        match (moved, shared.ranges.finish()) {
-            (Ok(None), _) => Staged::Not,
-            (Ok(Some(ready)), done @ (Written::Whole | Written::Mended)) => {
-                let rate = shared.ranges.len() as f64 / ready.elapsed().as_secs_f64().max(1e-6);
-                let (mb, ms) = (|rate: f64| (rate / 1e5).round() / 10.0, began.elapsed().as_millis() as u64);
+        match (self.failed, done, shared.ranges.rate()) {
+            (None, Written::Whole | Written::Mended, Some(rate)) => {
+                let (mb, ms) = (|rate: f64| (rate / 1e5).round() / 10.0, self.began.elapsed().as_millis() as u64);
                 let (rate_mb, alone_mb) = (mb(rate), mb(prospect.alone));
                 tracing::debug!(rate_mb, alone_mb, ms, "Several {did} {source}");
                 if rate < prospect.alone * PAYS {
                     files.found_useless();
                 }
-                if done == Written::Whole { Staged::Whole } else { Staged::Partly }
+                if done == Written::Whole && self.is_new { Staged::Whole } else { Staged::Partly }
             }
-            (moved, _) => {
-                let host = self.connect.describe();
-                let why = match moved.err() {
+            (failed, ..) => {
+                let why = match failed {
                     None => "those who helped broke off".to_owned(),
                     Some(StagingError::Broken(why)) => why,
                     Some(StagingError::Refused(why)) => {
@@ -404,43 +602,6 @@ impl<'a> Staging<'a> {
                 Staged::Partly
             }
         }
-    }
-
-    /// Writes the file together with those who come; when it could be begun, or `None` where it is not to be.
-    fn write(&mut self, job: &Job, shared: &SharedFile, target: &Path) -> Result<Option<Instant>, StagingError> {
-        let terms = self.terms;
-        let mut sftp = self.sftp()?;
-        let guard = terms.guard(sftp.closer());
-        let here = |error| StagingError::of(RangeError::Here(error), &shared.source);
-        let there = |error| StagingError::of(RangeError::Far(error), target);
-        let mut source = terms.settings.sources.open(&shared.source).map_err(here)?;
-        let mut began = None;
-        if let Some(pieces) = make(&mut sftp, job, target, &terms.settings).map_err(there)? {
-            job.headway.is_staged();
-            began = Some(Instant::now());
-            let written = shared.ranges.begin().write(&mut source, pieces, &mut |bytes| moved(terms, bytes));
-            written.map_err(|error| StagingError::of(error, &shared.source))?;
-        }
-        drop(guard);
-        self.sharing.keep(sftp);
-        Ok(began)
-    }
-
-    /// Reads the file together with those who come; when it was begun.
-    fn fetch(&mut self, job: &Job, shared: &SharedFile) -> Result<Option<Instant>, StagingError> {
-        let mut sftp = self.sftp()?;
-        let guard = self.terms.guard(sftp.closer());
-        job.headway.is_staged();
-        let began = Instant::now();
-        let fetched = shared.help(shared.ranges.begin(), &mut sftp, self.terms);
-        fetched.map_err(|error| StagingError::of(error, &shared.source))?;
-        drop(guard);
-        self.sharing.keep(sftp);
-        Ok(Some(began))
-    }
-
-    fn sftp(&mut self) -> Result<Sftp, StagingError> {
-        self.sharing.sftp(self.connect).map_err(|error| StagingError::Refused(error.to_string()))
     }
 }
 
@@ -464,12 +625,7 @@ impl StagingError {
 
 /// Makes the file where a session of this job will find it, in as few round trips as it takes; `None` where something stands
 /// at its place already, or an earlier session has begun.
-fn make<'a>(
-    sftp: &'a mut Sftp,
-    job: &Job,
-    path: &Path,
-    settings: &ArchiverSettings,
-) -> Result<Option<Pieces<'a>>, SftpError> {
+fn make(sftp: &mut Sftp, job: &Job, path: &Path, settings: &ArchiverSettings) -> Result<Option<OpenedFile>, SftpError> {
     const MODE: Option<u32> = Some(0o600);
     let name = job.place.variant(job.variant);
     let base = PathBuf::from(&settings.data_dir);
@@ -489,7 +645,7 @@ fn make<'a>(
     };
     match file {
         Err(error) if !error.is_of_the_line() && sftp.stat(path)?.is_some() => Ok(None),
-        file => Ok(Some(sftp.in_pieces(file?))),
+        file => file.map(Some),
     }
 }
 
@@ -521,6 +677,28 @@ mod tests {
         assert!(files.offered.borrow().is_some());
         files.withdraw(&first);
         assert!(files.offer(&second));
+    }
+
+    #[tokio::test]
+    async fn those_who_set_out_for_a_file_are_those_who_help_with_it() {
+        let files = files();
+        let (bytes, round_trip) = (100 << 20, Duration::from_millis(40));
+        assert_eq!(connections_worth(bytes, round_trip), 3);
+        files.expect(bytes, round_trip);
+        let files = Arc::new(files);
+        let sharing = Sharing::new(files.clone());
+        sharing.expected(2).await;
+        let shared = SharedFile::of("a".as_ref(), FileCourse::Push(Sources::default(), "b".into()), (bytes, 3));
+        assert!(files.offer(&shared));
+        let comes = |number| {
+            let wanted = files.wanted(number);
+            async move { tokio::time::timeout(Duration::ZERO, wanted).await.is_ok() }
+        };
+        assert!(!comes(3).await && comes(2).await && comes(1).await && !comes(1).await);
+        files.withdraw(&shared);
+        // Of one that nobody expected, whoever is free.
+        let next = SharedFile::of("c".as_ref(), FileCourse::Push(Sources::default(), "d".into()), (bytes, 3));
+        assert!(files.offer(&next) && comes(9).await);
     }
 
     #[test]

@@ -114,6 +114,8 @@ enum NextStep {
     Jobs(Option<Vec<Job>>),
     /// A large file of another worker.
     Help(Arc<SharedFile>),
+    /// Such a file is expected.
+    SetOut,
     /// It has long had no such file.
     LeaveSharing,
     /// The program that was started ahead has waited for long.
@@ -158,6 +160,13 @@ impl Worker {
                     }
                     continue;
                 }
+                NextStep::SetOut => {
+                    if let Err(error) = self.carrier.set_out() {
+                        tracing::debug!(host = self.carrier.describe(), "Cannot connect for a large file: {error}");
+                        self.common.permits.give_back(self.number);
+                    }
+                    continue;
+                }
                 NextStep::LeaveSharing => {
                     self.carrier.leave_sharing();
                     continue;
@@ -195,6 +204,7 @@ impl Worker {
                 next = work => next,
                 // That takes no permit: a file knows how many it is worth.
                 shared = self.carrier.help_wanted() => NextStep::Help(shared),
+                () = self.carrier.expected() => NextStep::SetOut,
                 () = self.carrier.sharing_lapsed() => NextStep::LeaveSharing,
                 () = self.carrier.ahead_lapsed() => NextStep::LeaveAhead,
             }

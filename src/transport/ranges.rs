@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of a channel that a stock sshd lets be under way.
 const WINDOW: u64 = 2 << 20;
@@ -20,6 +20,9 @@ const LINE: f64 = 150e6;
 const WORTH: u64 = 8 << 20;
 /// Connections at most. Of those that have yet to log in an sshd with its defaults turns some away from the tenth on.
 const CONNECTIONS_MOST: usize = 8;
+/// Bytes per second of the fastest receiver that sums a file: whoever reads it from its beginning at such a rate is still behind
+/// those who write its end.
+const SUMMED: f64 = 1e9;
 /// Bytes of one range.
 const RANGE: std::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
 
@@ -59,6 +62,20 @@ struct RangesState {
     waiting: usize,
     /// Somebody broke off.
     hurt: bool,
+    /// When the first one began, and when the last one left.
+    began: Option<Instant>,
+    left: Option<Instant>,
+}
+
+/// How long one who writes stays when every range has been given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WriterStay {
+    /// Not at all.
+    Leaves,
+    /// Until nobody can give one back any more.
+    Waits,
+    /// It leaves even before: others write the rest while the file's beginning is summed.
+    Hastens,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,13 +157,29 @@ impl Ranges {
         welcome
     }
 
-    /// The first one is at work: the file is there.
-    pub(crate) fn begin(&self) -> RangeWriter<'_> {
+    /// The file is there: others may write it.
+    pub(crate) fn open(&self) {
         self.change(|state| {
             state.stage = Admittance::Open;
-            state.at_work += 1;
+            state.began.get_or_insert_with(Instant::now);
         });
-        RangeWriter { ranges: self, range: None, patient: true }
+    }
+
+    /// The first one is at work: the file is there.
+    pub(crate) fn begin(&self) -> RangeWriter<'_> {
+        self.open();
+        self.one_more(WriterStay::Waits)
+    }
+
+    /// The first one is at work, and has something else to do when what is left is soon written by others.
+    pub(crate) fn begin_in_haste(&self) -> RangeWriter<'_> {
+        self.open();
+        self.one_more(WriterStay::Hastens)
+    }
+
+    fn one_more(&self, staying: WriterStay) -> RangeWriter<'_> {
+        self.change(|state| state.at_work += 1);
+        RangeWriter { ranges: self, range: None, staying }
     }
 
     /// Waits until the file is there; `None` where no help is needed any more. Whoever joins is waited for.
@@ -157,7 +190,7 @@ impl Ranges {
         }
         self.has_work(&state).then(|| {
             state.at_work += 1;
-            RangeWriter { ranges: self, range: None, patient: false }
+            RangeWriter { ranges: self, range: None, staying: WriterStay::Leaves }
         })
     }
 
@@ -170,7 +203,8 @@ impl Ranges {
         }
         self.has_work(&state).then(|| {
             state.at_work += 1;
-            RangeWriter { ranges: self, range: None, patient: true }
+            state.began.get_or_insert_with(Instant::now);
+            RangeWriter { ranges: self, range: None, staying: WriterStay::Waits }
         })
     }
 
@@ -202,12 +236,26 @@ impl Ranges {
         }
     }
 
+    /// Bytes per second of all together; `None` while nobody writes, or as long as none has left.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        let state = self.lock();
+        let took = state.left?.saturating_duration_since(state.began?);
+        Some(self.len as f64 / took.as_secs_f64().max(1e-6))
+    }
+
+    /// Whether others have the rest written by the time that a receiver has summed what stands before it.
+    fn is_nearly_written(&self, state: &RangesState) -> bool {
+        let others = state.at_work > 1 + state.waiting && state.returned.is_empty();
+        let rate = state.began.map_or(0.0, |began| state.next as f64 / began.elapsed().as_secs_f64().max(1e-6));
+        others && ((self.len - state.next) as f64) < self.len as f64 * (rate / SUMMED).min(0.5)
+    }
+
     /// The next range. Large ones at first, since a connection rests for a round trip between two, and small ones in the end,
-    /// for all to end together. The patient one waits for what others may give back.
-    fn take(&self, patient: bool) -> Option<Range<u64>> {
+    /// for all to end together.
+    fn take(&self, staying: WriterStay) -> Option<Range<u64>> {
         let mut state = self.lock();
         loop {
-            if state.stage == Admittance::Over {
+            if state.stage == Admittance::Over || staying == WriterStay::Hastens && self.is_nearly_written(&state) {
                 return None;
             }
             if let Some(range) = state.returned.pop() {
@@ -220,7 +268,7 @@ impl Ranges {
                 state.next += share.clamp(*RANGE.start(), *RANGE.end()).min(left);
                 return Some(begin..state.next);
             }
-            if !patient || state.at_work <= 1 + state.waiting {
+            if staying == WriterStay::Leaves || state.at_work <= 1 + state.waiting {
                 return None;
             }
             state.waiting += 1;
@@ -234,7 +282,7 @@ impl Ranges {
 pub(crate) struct RangeWriter<'a> {
     ranges: &'a Ranges,
     range: Option<Range<u64>>,
-    patient: bool,
+    staying: WriterStay,
 }
 
 impl RangeWriter<'_> {
@@ -281,7 +329,7 @@ impl RangeWriter<'_> {
         moved: &mut dyn FnMut(usize) -> bool,
     ) -> Result<u64, RangeError> {
         let mut total = 0;
-        while let Some(range) = self.ranges.take(self.patient) {
+        while let Some(range) = self.ranges.take(self.staying) {
             self.range = Some(range.clone());
             let (mut at, mut ended) = (range.start, false);
             let mut each = |bytes: &[u8]| {
@@ -305,7 +353,7 @@ impl RangeWriter<'_> {
         moved: &mut dyn FnMut(usize) -> bool,
     ) -> Result<u64, RangeError> {
         let mut total = 0;
-        while let Some(range) = self.ranges.take(self.patient) {
+        while let Some(range) = self.ranges.take(self.staying) {
             self.range = Some(range.clone());
             source.seek(SeekFrom::Start(range.start)).map_err(RangeError::Here)?;
             let mut left = range.end - range.start;
@@ -334,6 +382,7 @@ impl Drop for RangeWriter<'_> {
         let range = self.range.take();
         self.ranges.change(|state| {
             state.at_work -= 1;
+            state.left = Some(Instant::now());
             state.hurt |= range.is_some();
             state.returned.extend(range);
         });
@@ -347,7 +396,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn take_all(ranges: &Ranges) -> Vec<Range<u64>> {
-        std::iter::from_fn(|| ranges.take(false)).collect()
+        std::iter::from_fn(|| ranges.take(WriterStay::Leaves)).collect()
     }
 
     #[test]
@@ -390,27 +439,52 @@ mod tests {
     fn what_one_leaves_another_takes_up() {
         let ranges = Ranges::new(40 * MIB, 2);
         let (first, mut second) = (ranges.begin(), ranges.join().unwrap());
-        second.range = ranges.take(false);
+        second.range = ranges.take(WriterStay::Leaves);
         let left = second.range.clone().unwrap();
         take_all(&ranges);
         drop(second);
-        assert_eq!(ranges.take(true), Some(left.clone()));
-        assert_eq!(ranges.take(true), None);
+        assert_eq!(ranges.take(WriterStay::Waits), Some(left.clone()));
+        assert_eq!(ranges.take(WriterStay::Waits), None);
         drop(first);
         assert_eq!(ranges.finish(), Written::Mended);
         let ranges = Ranges::new(40 * MIB, 2);
         let mut alone = ranges.begin();
-        alone.range = ranges.take(true);
+        alone.range = ranges.take(WriterStay::Waits);
         take_all(&ranges);
         drop(alone);
         assert_eq!(ranges.finish(), Written::Partly);
     }
 
     #[test]
+    fn who_is_in_haste_leaves_when_others_will_have_the_rest_written_in_time() {
+        let ranges = Ranges::new(512 * MIB, 2);
+        let (hasty, other) = (ranges.begin_in_haste(), ranges.join().unwrap());
+        // A hundred megabytes a second: as a receiver sums a gigabyte in one, a tenth may be left.
+        let state = |written: u64| RangesState {
+            next: written * MIB,
+            at_work: 2,
+            began: Some(Instant::now() - Duration::from_secs_f64((written * MIB) as f64 / 1e8)),
+            ..RangesState::default()
+        };
+        let leaves = |state: &RangesState| ranges.is_nearly_written(state);
+        assert!(!leaves(&state(450)) && leaves(&state(470)));
+        assert!(
+            !leaves(&RangesState { returned: Some(0..MIB).into_iter().collect(), ..state(470) }),
+            "somebody has to write it"
+        );
+        assert!(!leaves(&RangesState { at_work: 1, ..state(470) }), "nobody else is there");
+        take_all(&ranges);
+        assert_eq!(ranges.take(hasty.staying), None);
+        drop(hasty);
+        drop(other);
+        assert_eq!((ranges.finish(), ranges.rate().is_some()), (Written::Whole, true));
+    }
+
+    #[test]
     fn all_who_come_wait_for_what_others_leave() {
         let ranges = Ranges::new(40 * MIB, 3);
         let mut hands: Vec<_> = std::iter::repeat_with(|| ranges.come().unwrap()).take(3).collect();
-        hands[0].range = ranges.take(true);
+        hands[0].range = ranges.take(WriterStay::Waits);
         let left = hands[0].range.clone();
         take_all(&ranges);
         let broken = hands.remove(0);
@@ -418,7 +492,7 @@ mod tests {
             let waiting = hands.into_iter().map(|mut hand| {
                 let ranges = &ranges;
                 scope.spawn(move || {
-                    hand.range = ranges.take(true);
+                    hand.range = ranges.take(WriterStay::Waits);
                     hand.range.take()
                 })
             });

@@ -14,12 +14,13 @@ mod tokens;
 
 use super::pump::{ExecError, Limits, Pump};
 use super::{COMMAND_START, CommandOutput, Connect, ConnectError, OnAnswer, collect, shell_command};
-use crate::link::{Link, SignOfLife};
+use crate::link::{Closer, Link, SignOfLife};
 use config::SshTarget;
 use sftp::{LostInSync, Sftp, SftpError};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokens::LocalNames;
 
@@ -138,6 +139,36 @@ pub struct Ssh {
     pump: Option<Pump>,
     lost_in_sync: LostInSync,
     answered: Option<OnAnswer>,
+    /// The round trip from which on a login is to have one made.
+    ahead_from: Option<Duration>,
+    sftp_ahead: Arc<Mutex<Option<SftpAhead>>>,
+}
+
+/// A connection for files that is being made. It logs in once it is told that somebody has; without that it is given up.
+struct SftpAhead {
+    dialling: JoinHandle<Result<Sftp, ConnectError>>,
+    may_log_in: mpsc::Sender<()>,
+}
+
+impl SftpAhead {
+    /// `None` where the system gives no thread.
+    fn start(target: Arc<SshTarget>, lost_in_sync: LostInSync) -> Option<Self> {
+        let (may_log_in, told) = mpsc::channel();
+        let (told, limit) = (Mutex::new(told), target.connect_timeout + target.auth_timeout);
+        let answered: OnAnswer = Arc::new(move |_| {
+            let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.recv_timeout(limit).is_ok()
+        });
+        let dial = move || files(&target, Some(&answered), lost_in_sync);
+        let dialling = std::thread::Builder::new().name("sftp-ahead".to_owned()).spawn(dial).ok()?;
+        Some(Self { dialling, may_log_in })
+    }
+
+    /// Waits for it, each step of which has its limit.
+    fn made(self) -> Result<Sftp, ConnectError> {
+        let _ = self.may_log_in.send(());
+        self.dialling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
 }
 
 /// A server program that waits for its session.
@@ -162,6 +193,8 @@ impl Ssh {
             pump: None,
             lost_in_sync: LostInSync::default(),
             answered: None,
+            ahead_from: None,
+            sftp_ahead: Arc::default(),
         })
     }
 
@@ -214,8 +247,26 @@ impl Ssh {
             alive: target.alive,
             trusted_idle: target.trusted_idle,
         };
-        let answered = self.answered.clone();
+        let answered = self.answered_from();
         Pump::start(move || dial::dial(&target, answered.as_ref()), self.target.place(), limits)
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<SftpAhead>> {
+        self.sftp_ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is told that a connection has been answered, which may have another one made for files.
+    fn answered_from(&self) -> Option<OnAnswer> {
+        let Some(at_least) = self.ahead_from else { return self.answered.clone() };
+        let (target, lost_in_sync, told) = (self.target.clone(), self.lost_in_sync.clone(), self.answered.clone());
+        let made = self.sftp_ahead.clone();
+        Some(Arc::new(move |round_trip| {
+            if round_trip >= at_least {
+                let ahead = SftpAhead::start(target.clone(), lost_in_sync.clone());
+                *made.lock().unwrap_or_else(PoisonError::into_inner) = ahead;
+            }
+            told.as_ref().is_none_or(|told| told(round_trip))
+        }))
     }
 
     fn timeout(&self, stage: &'static str) -> ConnectError {
@@ -230,7 +281,11 @@ impl Connect for Ssh {
 
     fn login(&mut self) -> Result<(), ConnectError> {
         if self.pump.is_none() {
-            self.pump = Some(self.connect()?);
+            self.pump = Some(self.connect().inspect_err(|_| *self.ahead() = None)?);
+        }
+        self.ahead_from = None;
+        if let Some(ahead) = &*self.ahead() {
+            let _ = ahead.may_log_in.send(());
         }
         Ok(())
     }
@@ -265,8 +320,9 @@ impl Connect for Ssh {
         self.ahead = None;
     }
 
-    fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError> {
+    fn run_until(&mut self, argv: &[OsString], began: &mut dyn FnMut(Closer)) -> Result<CommandOutput, ConnectError> {
         let link = self.start(argv, true)?;
+        began(link.closer.clone());
         collect(link, &self.target.place(), self.target.stall_timeout).map_err(|error| {
             self.disconnect();
             match error {
@@ -285,16 +341,14 @@ impl Connect for Ssh {
     }
 
     fn sftp(&mut self) -> Result<Sftp, ConnectError> {
-        let target = &self.target;
-        let line = dial::dial(target, self.answered.as_ref())?;
-        Sftp::start(line, target.connect_timeout, target.stall_timeout, self.lost_in_sync.clone()).map_err(|error| {
-            match error {
-                SftpError::Stalled(limit) => {
-                    ConnectError::Timeout { host: target.place(), limit, stage: "start of SFTP" }
-                }
-                error => ConnectError::Lost { host: target.place(), why: format!("it gives no SFTP: {error}") },
-            }
-        })
+        match self.ahead().take() {
+            Some(ahead) => ahead.made(),
+            None => files(&self.target, self.answered.as_ref(), self.lost_in_sync.clone()),
+        }
+    }
+
+    fn sftp_ahead(&mut self, at_least: Duration) {
+        self.ahead_from = Some(at_least);
     }
 
     fn round_trip(&self) -> Option<Duration> {
@@ -307,8 +361,18 @@ impl Connect for Ssh {
 
     fn disconnect(&mut self) {
         self.ahead = None;
+        *self.ahead() = None;
         if let Some(pump) = self.pump.take() {
             pump.stop();
         }
     }
+}
+
+/// A connection of its own to the files of the far end.
+fn files(target: &SshTarget, answered: Option<&OnAnswer>, lost_in_sync: LostInSync) -> Result<Sftp, ConnectError> {
+    let line = dial::dial(target, answered)?;
+    Sftp::start(line, target.connect_timeout, target.stall_timeout, lost_in_sync).map_err(|error| match error {
+        SftpError::Stalled(limit) => ConnectError::Timeout { host: target.place(), limit, stage: "start of SFTP" },
+        error => ConnectError::Lost { host: target.place(), why: format!("it gives no SFTP: {error}") },
+    })
 }

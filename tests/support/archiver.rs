@@ -40,7 +40,7 @@ pub struct Place {
 
 impl Place {
     pub fn make() -> Self {
-        let folder = tempfile::Builder::new().prefix("archiver-e2e").tempdir_in("/tmp").unwrap();
+        let folder = tempfile::Builder::new().prefix("archiver-e2e").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let place = Self { folder };
         fs::create_dir(place.archive()).unwrap();
@@ -332,7 +332,7 @@ impl Over {
 
 impl Run {
     pub fn start(mut command: Command) -> Self {
-        let (file, log) = tempfile::Builder::new().prefix("archiver-log").tempfile_in("/tmp").unwrap().keep().unwrap();
+        let (file, log) = tempfile::Builder::new().prefix("archiver-log").tempfile().unwrap().keep().unwrap();
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         let peak = Arc::new(AtomicU64::new(0));
         let over = Arc::new(AtomicBool::new(false));
@@ -373,6 +373,13 @@ impl Run {
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(status.success());
+    }
+
+    /// The memory that it has now (`VmRSS`), KiB.
+    pub fn memory_kib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse().ok()
     }
 
     /// SIGTERM, and how it ended.

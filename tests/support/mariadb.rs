@@ -78,8 +78,8 @@ impl MariaDb {
     }
 
     fn try_start(template: &Path, options: &[String]) -> Option<Self> {
-        // In /tmp itself: the path of a socket takes 107 bytes at most.
-        let folder = tempfile::Builder::new().prefix("archiver-db").tempdir_in("/tmp").unwrap().keep();
+        // Not deeper: the path of a socket takes 107 bytes at most.
+        let folder = tempfile::Builder::new().prefix("archiver-db").tempdir().unwrap().keep();
         run(Command::new("cp").arg("-a").arg(template.join(".")).arg(folder.join("data")));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let data = folder.join("data");
