@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks fleet night beside-socs monitor-load beside-monitor faults fuzz deny sbom reproducible miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks fleet night beside-socs monitor-load beside-monitor faults soak power-cut fuzz deny sbom reproducible miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -103,6 +103,12 @@ beside-socs: ## Turns with the genuine SupRsync of socs on one database, under l
 faults: ## Whatever befalls links and processes, by every road, for MINUTES (10) from SEED: a table of runs, hangs and what was wrong
 	ARCHIVER_FAULTS=$(or $(MINUTES),10) ARCHIVER_SEED=$(SEED) cargo test $(QUIET) --locked --workspace --test archiver faults:: -- --nocapture
 	ARCHIVER_FAULTS=1 cargo test $(QUIET) --locked --workspace --test rsync daemon_cut -- --nocapture
+
+soak: ## Two archivers, a producer, and whatever befalls them for MINUTES (30) from SEED: rows lost, wrong, twice, hangs; ROWS=1000000: small files, and memory
+	ARCHIVER_SOAK=$(or $(MINUTES),30) ARCHIVER_SOAK_ROWS=$(ROWS) ARCHIVER_SEED=$(SEED) cargo test $(QUIET) --locked --workspace --test archiver soak:: -- --nocapture
+
+power-cut: ## A storage node that loses power at POINTS (2000) moments from SEED, by every road, on FS (ext4 and XFS): rows that lost their file; as root
+	ARCHIVER_POINTS=$(or $(POINTS),2000) ARCHIVER_SEED=$(SEED) ARCHIVER_FS=$(FS) cargo test $(QUIET) --locked --workspace --test archiver power:: -- --nocapture
 
 fuzz: ## What peers may send, made up by libFuzzer for each decoder and machine of the protocol; FUZZ="--seconds 240" for an hour
 	scripts/fuzz $(FUZZ)

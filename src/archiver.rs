@@ -36,14 +36,16 @@ mod sftp;
 mod shared_file;
 mod sources;
 pub(crate) mod stop;
+mod syncing;
 mod terms;
 mod unfinished;
 mod upkeep;
 mod verdict;
 mod worker;
 
-use crate::catalog::{Catalog, CopyPlace, RecordId};
+use crate::catalog::{Catalog, CopyPlace, Outcome, RecordId};
 use crate::manifest::Manifest;
+use crate::status::Failure;
 use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
 pub(crate) use arguments::{Demands, base, folder_args, hello, sender_args, server_args};
@@ -138,6 +140,8 @@ pub(crate) struct ArchiverSettings {
     pub existing: Existing,
     /// Which files rows may name.
     pub sources: Sources,
+    /// The storage node whose copies are the rows' files, if they are such.
+    pub fed_from: Option<String>,
     /// Where proven copies are listed.
     pub manifest: Option<Arc<Manifest>>,
 }
@@ -159,6 +163,24 @@ impl ArchiverSettings {
     /// Bytes of one session, by the same measure.
     fn batch_bytes(&self, sessions: usize) -> u64 {
         (self.queue_bytes / (2 * sessions.max(1) as u64)).clamp(1, BATCH_BYTES)
+    }
+
+    /// A file's failure, and whose trouble it is.
+    fn failure(&self, kind: Failure, why: String) -> Outcome {
+        let why = match &self.fed_from {
+            Some(node) if kind != Failure::Refused => {
+                // Rows of MySQL no longer say where their files were.
+                let more = match self.relative_paths {
+                    true => "",
+                    false => " from that of another node, `files recopy --source` from the file",
+                };
+                format!(
+                    "the copy of {node} cannot be used (`files verify --node {node} --repair` has a bad one made again{more}): {why}"
+                )
+            }
+            _ => why,
+        };
+        Outcome::Failed { why, side: blame::side_of(kind) }
     }
 }
 

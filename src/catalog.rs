@@ -26,7 +26,7 @@ pub(crate) use fleet::{
     TargetBacklog, TargetLanes,
 };
 pub use names::strangers;
-pub use nodes::{Spread, StorageNode};
+pub use nodes::{NodeNames, RelayFeed, Spread, StorageNode};
 pub use note::{Keeping, NOTES, Note};
 pub(crate) use open::fleet_stand;
 pub use open::{AnyCatalog, init_db, inspect, make_fleet, make_indexes, make_node_tables, open, reach};

@@ -103,6 +103,10 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
             let again = || Ok(runs(layers::parse(args)?));
             return run::run(runs(layered), agent, &again).map(ExitCode::from);
         }
+        Some(Verb::Relay(_)) => {
+            let again = || Ok(runs(layers::parse(args)?));
+            return run::relay(runs(layered), &again).map(ExitCode::from);
+        }
         Some(Verb::Check(_)) => return check::check(runs(layered)).map(ExitCode::from),
         Some(Verb::Config(command)) => {
             let done = match command.verb {
@@ -135,6 +139,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         Some(Verb::Confined(args)) => return Ok(authorize::confined(&args)),
         Some(
             Verb::Run(_)
+            | Verb::Relay(_)
             | Verb::Check(_)
             | Verb::Config(_)
             | Verb::Status(_)

@@ -1,6 +1,6 @@
 //! A far end in this very process: local copies take the same road as remote ones, two ends joined in memory.
 
-use crate::link::{Ending, Link};
+use crate::link::{Closer, Ending, Link};
 use crate::pipe;
 use crate::transfer::serve::serve;
 use crate::transfer::{charset, filters};
@@ -63,12 +63,12 @@ impl Connect for Local {
         Ok(near)
     }
 
-    fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError> {
+    fn run_until(&mut self, argv: &[OsString], began: &mut dyn FnMut(Closer)) -> Result<CommandOutput, ConnectError> {
         if argv.first().is_some_and(|program| program == env!("CARGO_PKG_NAME")) {
             let stdout = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n").into();
             return Ok(CommandOutput { status: Some(0), stdout, stderr: Vec::new() });
         }
-        Child::local(Vec::new()).run(argv)
+        Child::local(Vec::new()).run_until(argv, began)
     }
 
     fn program(&self) -> Vec<OsString> {

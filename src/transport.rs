@@ -8,7 +8,7 @@ pub mod ssh;
 pub(crate) mod stdio;
 pub(crate) mod tcp;
 
-use crate::link::{Ending, Link};
+use crate::link::{Closer, Ending, Link};
 use ssh::sftp::Sftp;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
@@ -50,7 +50,12 @@ pub trait Connect: Send {
 
     /// Runs a short command at the far end, nothing on its standard input, and collects its output (at most 64 KiB of
     /// each stream). `argv[0]` is the program; no word is seen by a shell unquoted.
-    fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError>;
+    fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError> {
+        self.run_until(argv, &mut drop)
+    }
+
+    /// As [`Connect::run`]; `began` is given what ends the command before its time.
+    fn run_until(&mut self, argv: &[OsString], began: &mut dyn FnMut(Closer)) -> Result<CommandOutput, ConnectError>;
 
     /// The words that start the rsync server program at the far end, normally just `rsync`.
     fn program(&self) -> Vec<OsString>;

@@ -7,6 +7,7 @@ mod support {
     pub mod archiver;
     pub mod browser;
     pub mod cutter;
+    pub mod disk;
     pub mod galera;
     pub mod mariadb;
     pub mod noise;
@@ -31,6 +32,8 @@ mod bootstrap;
 mod catalog;
 #[path = "archiver/check.rs"]
 mod check;
+#[path = "archiver/clock.rs"]
+mod clock;
 #[path = "archiver/configuration.rs"]
 mod configuration;
 #[path = "archiver/console.rs"]
@@ -57,16 +60,22 @@ mod nodes;
 mod origins;
 #[path = "archiver/outages.rs"]
 mod outages;
+#[path = "archiver/power.rs"]
+mod power;
 #[path = "archiver/prune.rs"]
 mod prune;
 #[path = "archiver/refusals.rs"]
 mod refusals;
+#[path = "archiver/relays.rs"]
+mod relays;
 #[path = "archiver/resume.rs"]
 mod resume;
 #[path = "archiver/rows.rs"]
 mod rows;
 #[path = "archiver/sessions.rs"]
 mod sessions;
+#[path = "archiver/soak.rs"]
+mod soak;
 #[path = "archiver/sqlite.rs"]
 mod sqlite;
 #[path = "archiver/timecodes.rs"]

@@ -12,7 +12,8 @@ use super::road::{FoundProgram, Road, Roads};
 use super::sessions::SessionPermits;
 use super::sftp::Interrupted;
 use super::shared_file::{SharedFile, SharedFiles, Sharing};
-use super::terms::SessionTerms;
+use super::syncing::FarSync;
+use super::terms::{NamesSynced, SessionTerms};
 use super::unfinished::{self, Unfinished};
 use super::verdict::Carried;
 use super::{ArchiverSettings, Direction, pull, push, sftp};
@@ -49,6 +50,7 @@ pub(super) struct Carrier {
     /// Whether compression pays.
     compression: CompressionTuner,
     folders: MadeFolders,
+    syncing: FarSync,
     acknowledging: Acknowledging,
     sharing: Sharing,
     /// Bytes of the largest file of the batch at work that several may write; 0 for none.
@@ -88,6 +90,7 @@ impl Carrier {
             roads,
             compression,
             folders: MadeFolders::default(),
+            syncing: FarSync::default(),
             acknowledging: Acknowledging::default(),
             sharing: Sharing::new(shared_files),
             largest,
@@ -135,6 +138,14 @@ impl Carrier {
             terms.acknowledged = self.acknowledging.of(jobs, connect.round_trip().unwrap_or_default());
         }
         let carried = match road {
+            Road::Push(Some(program @ FarProgram::Stock(_))) => {
+                let program = *program;
+                terms.names_synced = NamesSynced::Afterwards;
+                push::carry(jobs, connect, Some(program), &mut self.sharing, &terms).map(|mut carried| {
+                    self.syncing.settle(jobs, &mut carried, (program, connect), &terms);
+                    carried
+                })
+            }
             Road::Push(far_end) => push::carry(jobs, connect, *far_end, &mut self.sharing, &terms),
             Road::Pull => pull::carry(jobs, connect, &mut self.sharing, &terms),
             Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),
@@ -257,6 +268,7 @@ impl Carrier {
     pub(super) fn forget_road(&mut self) {
         self.roads.forget();
         self.folders.forget();
+        self.syncing.forget();
     }
 
     /// Ends the connection, for a while.

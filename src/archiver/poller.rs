@@ -5,7 +5,6 @@
 //! for rows that were put back by hand or committed late.
 
 use super::asking::Asking;
-use super::blame::side_of;
 use super::control::Control;
 use super::course::Course;
 use super::flight::{Admission, Flight, Job};
@@ -32,6 +31,8 @@ const PAGE: usize = 256;
 const MARGIN: i64 = 1000;
 /// How often a round begins at the bottom.
 const BOTTOM_EVERY: Duration = Duration::from_secs(300);
+/// Of rows that become due at any age a round begins at the bottom when so many times as long has gone by as the last one took.
+const ROUNDS_SHARE: u32 = 20;
 /// How long a pass looks at older rows before it looks at new ones.
 const SLICE: Duration = Duration::from_millis(200);
 /// The longest rest between two passes of one round.
@@ -101,8 +102,7 @@ fn sooner(one: Option<(RecordId, Instant)>, other: Option<(RecordId, Instant)>) 
 /// What the passes remember.
 struct Memory {
     course: Course,
-    /// When the last round began at the bottom, and how much trouble there had been with the table by then.
-    bottom: (Instant, (u64, u64)),
+    bottom: BottomRound,
     pauses: Pauses,
     parked: Option<(RecordId, Instant)>,
     /// The newest row there was when the last pass began.
@@ -115,6 +115,15 @@ struct Memory {
     claimed: Claimed,
     /// How long the last pass took.
     took: Duration,
+}
+
+/// The last round that began at the bottom.
+struct BottomRound {
+    began: Instant,
+    /// How much trouble there had been with the table by then.
+    troubles: (u64, u64),
+    /// How long it took, once it is over.
+    took: Option<Duration>,
 }
 
 /// Each row has one turn: those above the last one seen, and those below it that had to wait or came back untried.
@@ -238,7 +247,7 @@ impl<C: Catalog> Poller<C> {
         let above = self.settings.above;
         Memory {
             course: Course::new(above),
-            bottom: (Instant::now(), (0, 0)),
+            bottom: BottomRound { began: Instant::now(), troubles: (0, 0), took: None },
             pauses: Pauses::default(),
             parked: None,
             newest: above,
@@ -254,13 +263,18 @@ impl<C: Catalog> Poller<C> {
     fn set_course(&self, memory: &mut Memory) {
         // A database that comes back from a crash, or from a backup, may have forgotten what was recorded.
         let troubles = (self.control.progress().database_troubles(), self.catalog.generation());
-        let (since, before) = memory.bottom;
+        let BottomRound { began, troubles: before, took } = memory.bottom;
         if let (Some(turns), true) = (&mut memory.turns, troubles.1 != before.1) {
             *turns = Turns { seen: self.settings.above, left: BTreeSet::new() };
         }
-        if troubles != before || (since.elapsed() >= BOTTOM_EVERY && memory.course.round_is_over()) {
+        let every = match (&self.settings.fed_from, took) {
+            // Another node proves rows of any age.
+            (Some(_), Some(took)) => (took * ROUNDS_SHARE).max(self.settings.poll).min(BOTTOM_EVERY),
+            _ => BOTTOM_EVERY,
+        };
+        if troubles != before || (began.elapsed() >= every && memory.course.round_is_over()) {
             memory.course.begin_at_the_bottom();
-            memory.bottom = (Instant::now(), troubles);
+            memory.bottom = BottomRound { began: Instant::now(), troubles, took: None };
         }
         if let Some((lowest, _)) = memory.parked.take_if(|(_, until)| *until <= Instant::now()) {
             memory.course.see_from(lowest);
@@ -281,6 +295,7 @@ impl<C: Catalog> Poller<C> {
             // So that it never has the whole of a core.
             return Some((took / 2).min(REST_MOST).min(self.settings.poll));
         }
+        memory.bottom.took.get_or_insert(memory.bottom.began.elapsed());
         self.origins.tidy(self.settings.poll);
         memory.pauses.tidy();
         let soon = memory.waiting || self.settings.once;
@@ -568,7 +583,7 @@ impl<C: Catalog> Poller<C> {
         let settled: Vec<_> = failed
             .iter()
             .map(|row| {
-                let outcome = Outcome::Failed { why: row.why.clone(), side: side_of(row.kind) };
+                let outcome = self.settings.failure(row.kind, row.why.clone());
                 Settled { id: row.id, attempts: row.attempts, outcome, hold: row.hold }
             })
             .collect();
@@ -588,7 +603,8 @@ impl<C: Catalog> Poller<C> {
                 turns.left.remove(&row.id);
             }
             progress.failure(row.kind);
-            if rules.tell(progress, settled, &row.source, &row.why)
+            let Outcome::Failed { why, .. } = &settled.outcome else { continue };
+            if rules.tell(progress, settled, &row.source, why)
                 && let Some(place) = &row.place
             {
                 self.strays.give_up_row(row.id, place);

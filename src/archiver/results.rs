@@ -1,6 +1,5 @@
 //! What a worker says of its jobs: proven, failed, or left as they are.
 
-use super::blame::side_of;
 use super::flight::{Job, Ticket};
 use super::layout::archived_path;
 use super::patience::PatientFile;
@@ -48,7 +47,7 @@ impl Results {
             false => self.strays.release(&job),
         }
         if let Some(ticket) = job.settle() {
-            self.give(&job, ticket, Outcome::Failed { why, side: side_of(kind) }, CopyProof::default());
+            self.give(&job, ticket, self.settings.failure(kind, why), CopyProof::default());
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) fn carry(
 ) -> Result<Carried, String> {
     let _guard = terms.guard(sftp.closer());
     let base = PathBuf::from(&terms.settings.data_dir);
-    Delivery { sftp, interrupted, base, terms }.carry(jobs)
+    Delivery { sftp, interrupted, base, synced: HashSet::new(), terms }.carry(jobs)
 }
 
 /// How a batch is delivered.
@@ -53,6 +53,8 @@ struct Delivery<'a> {
     sftp: &'a mut Sftp,
     interrupted: &'a mut Interrupted,
     base: PathBuf,
+    /// Directories whose names were synced.
+    synced: HashSet<PathBuf>,
     terms: &'a SessionTerms,
 }
 
@@ -153,6 +155,9 @@ impl Delivery<'_> {
                 let (len, sum) = self.read_back(job, &place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
                 if same {
+                    // Who brought it is not known.
+                    let synced = self.sftp.sync_file(&place).and_then(|()| self.sync_way(&place));
+                    synced.map_err(|error| refuse(self, error))?;
                     return Ok(Verdict::Proven(Sent { matched_bytes: len, ..Sent::default() }, None));
                 }
                 if !job.replaces {
@@ -285,11 +290,23 @@ impl Delivery<'_> {
         }
         Ok(Ok(match self.sftp.rename(&temp.path, place)? {
             true => {
+                self.sync_way(place)?;
                 let digest = blake3.map(|blake3| Digest { len, blake3 });
                 Verdict::Proven(Sent { literal_bytes: len - there, matched_bytes: there, ..Sent::default() }, digest)
             }
             false => Verdict::Taken,
         }))
+    }
+
+    /// The name of a copy is to outlast a power cut, with those of the directories on its way, which are synced once.
+    fn sync_way(&mut self, place: &Path) -> Result<(), SftpError> {
+        for (above, dir) in place.ancestors().skip(1).take_while(|dir| dir.starts_with(&self.base)).enumerate() {
+            if above == 0 || !self.synced.contains(dir) {
+                self.sftp.sync_dir(dir)?;
+                self.synced.insert(dir.to_owned());
+            }
+        }
+        Ok(())
     }
 
     /// Reads a file back, from where a broken connection has left off.

@@ -26,6 +26,16 @@ const UMASK: u32 = 0o022;
 /// Permissions of directories where nothing is said.
 const DIR_MODE: u32 = 0o755;
 
+/// Who sees to it that the names of copies outlast a power cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum NamesSynced {
+    /// Whoever gives them.
+    #[default]
+    AsTheyAreGiven,
+    /// We do, once the session is over.
+    Afterwards,
+}
+
 /// The terms of one session, and what it tells whoever watches.
 pub(super) struct SessionTerms {
     /// The session's number.
@@ -37,6 +47,7 @@ pub(super) struct SessionTerms {
     pub(super) coding: Coding,
     /// When files are acknowledged, where they are pushed.
     pub(super) acknowledged: Acknowledged,
+    pub(super) names_synced: NamesSynced,
     /// Bytes of files that the session has moved.
     moved: Cell<u64>,
     /// They were counted before, when several wrote them.
@@ -46,8 +57,8 @@ pub(super) struct SessionTerms {
 impl SessionTerms {
     pub(super) fn new(number: usize, results: &Results, control: &Control, coding: Coding) -> Self {
         let (settings, results, control) = (results.settings.clone(), results.clone(), control.clone());
-        let (acknowledged, moved, counted) = Default::default();
-        Self { number, settings, control, results, coding, acknowledged, moved, counted }
+        let (acknowledged, names_synced, moved, counted) = Default::default();
+        Self { number, settings, control, results, coding, acknowledged, names_synced, moved, counted }
     }
 
     /// Whether to take up no further file.
@@ -99,9 +110,10 @@ impl SessionTerms {
         self.control.progress().confirmed(sent);
     }
 
-    /// A file is proven, which need not wait for the end of the session. But for one that has yet to be read for the manifest.
+    /// A file is proven, which need not wait for the end of the session. But for one that has yet to be read for the manifest,
+    /// and where names are synced only then.
     pub(super) fn proven(&self, job: &Job, sent: &Sent, digest: Option<Digest>) {
-        if digest.is_some() || !self.digests() {
+        if self.names_synced == NamesSynced::AsTheyAreGiven && (digest.is_some() || !self.digests()) {
             self.results.proven(job, digest, CarriedFile { sent: *sent, session: self.number });
         }
     }

@@ -13,6 +13,7 @@ mod nodes;
 mod note;
 mod owed;
 mod register;
+mod relays;
 mod row;
 mod stand;
 mod survey;
@@ -32,7 +33,7 @@ use self::fleet::MySqlFleet;
 use self::indexes::{INDEX_COPIED, INDEX_FAILED};
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::fleet::{Fleet, FleetExtent, FleetRules, FleetStand, NODE, boot_time};
-use super::nodes::{NO_TABLES, StorageNode};
+use super::nodes::{NO_RELAY_TABLE, NO_TABLES, StorageNode};
 use super::{
     Catalog, CatalogError, Claimed, CopyPlace, Created, Database, DatabaseServer, FailedSide, Hold, Keeping, Layout,
     Looked, Md5, NOTES, Note, Options, Outcome, RecordId, Retry, Selection, Settled, TlsMode, Totals,
@@ -91,6 +92,9 @@ impl MySqlCatalog {
         let rules = fleet_rules(&connections, &found.name).await?;
         if node.is_some() && (rules.is_none() || !have_nodes(&connections).await?) {
             return Err(CatalogError::Setup(format!("Database {database} {NO_TABLES}")));
+        }
+        if node.as_ref().is_some_and(|node| node.feed().is_some()) && !know_relays(&connections).await? {
+            return Err(CatalogError::Setup(format!("Database {database} {NO_RELAY_TABLE}")));
         }
         if rules.is_none() && nodes > 1 {
             tracing::warn!("{}", of_a_cluster(&database, nodes));
@@ -348,10 +352,10 @@ impl MySqlCatalog {
                     Err(why) => {
                         // A path that the column does not take must not hold up the rows beside it for ever.
                         tracing::warn!(row = row.id.0, table = %self.table.name, error = why, "Path not accepted; counted as a failed attempt");
-                        (FailedSide::Source, format!("the table does not accept its new path: {why}"))
+                        (node.side(FailedSide::Source), format!("the table does not accept its new path: {why}"))
                     }
                 },
-                Outcome::Failed { why, side } => (*side, why.clone()),
+                Outcome::Failed { why, side } => (node.side(*side), why.clone()),
             };
             if let Some(counted) = rows.fail(transaction, row, (failed.0, &failed.1)).await? {
                 changed += 1;
@@ -381,6 +385,15 @@ impl MySqlCatalog {
         let waiting = format!("{table} WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ?");
         let query = match rows {
             None => some("path", "failed_copy_attempts", &waiting, 1),
+            Some(rows) if let Some(feed) = rows.node.feed() => {
+                let of = format!(
+                    "{} AND p.row_id > ? AND p.row_id <= ? AND {} AND {} < ?",
+                    rows.proven_at(feed),
+                    rows.lacks(),
+                    rows.attempts_relayed()
+                );
+                some("p.path", &rows.attempts_relayed(), &of, 1)
+            }
             Some(rows) => {
                 let (mine, lacking) = (rows.attempts(), rows.attempts_owed());
                 let waiting = format!("{waiting} AND {mine} < ? AND {}", rows.is_due());
@@ -450,6 +463,37 @@ impl MySqlCatalog {
     }
 }
 
+impl MySqlCatalog {
+    /// What is noted of rows that were given up, by the rows themselves.
+    async fn notes_of_rows(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        if matches!(which, Retry::Ids(ids) if ids.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let (condition, values) = self.meant(which);
+        let table = quote(&self.table.name);
+        let noted = self.run(async |conn| note::exist(conn).await).await?;
+        let by_index = match which {
+            Retry::Ids(_) => Some(""),
+            _ if self.has_index(INDEX_FAILED).await? => Some("FORCE INDEX (archiver_failed)"),
+            _ => None,
+        };
+        if let Some(by) = by_index {
+            let meant = (format!("{by} WHERE {condition}"), values);
+            return self.run(async |conn| note::read(conn, &table, noted, meant, limit).await).await;
+        }
+        let (mut after, mut notes) = (i64::MIN, Vec::new());
+        while notes.len() < limit
+            && let Some((last, _)) = self.reach_of_a_look(after).await?
+        {
+            let meant = (format!("WHERE id > {after} AND id <= {last} AND {condition}"), values.clone());
+            let room = limit - notes.len();
+            notes.extend(self.run(async |conn| note::read(conn, &table, noted, meant, room).await).await?);
+            after = last;
+        }
+        Ok(notes)
+    }
+}
+
 impl Catalog for MySqlCatalog {
     async fn claim(&self) -> Result<Claimed, CatalogError> {
         if let Some(fleet) = &self.fleet {
@@ -499,8 +543,13 @@ impl Catalog for MySqlCatalog {
         let (query, values) = self.looking(&ours, [after.0, last], limit);
         let values = Params::Positional(values);
         let rows = self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(&query, values).await).await?;
+        let feed = self.node.as_ref().and_then(StorageNode::feed);
         let rows = rows.iter().map(|row| {
-            row::read(row, self.layout).map(|pending| pending.held_by(ours.hold(row))).ok_or_else(|| {
+            let pending = row::read(row, self.layout).map(|row| match feed {
+                Some(feed) => feed.row(row),
+                None => row,
+            });
+            pending.map(|pending| pending.held_by(ours.hold(row))).ok_or_else(|| {
                 CatalogError::Setup(format!("Column id of {} holds no integers; give another table", self.describe()))
             })
         });
@@ -583,29 +632,12 @@ impl Catalog for MySqlCatalog {
     }
 
     async fn given_up(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
-        if matches!(which, Retry::Ids(ids) if ids.is_empty()) {
-            return Ok(Vec::new());
-        }
-        let (condition, values) = self.meant(which);
-        let table = quote(&self.table.name);
-        let noted = self.run(async |conn| note::exist(conn).await).await?;
-        let by_index = match which {
-            Retry::Ids(_) => Some(""),
-            _ if self.has_index(INDEX_FAILED).await? => Some("FORCE INDEX (archiver_failed)"),
-            _ => None,
+        let mut notes = match self.relayed() {
+            Some(_) => Vec::new(),
+            None => self.notes_of_rows(which, limit).await?,
         };
-        if let Some(by) = by_index {
-            let meant = (format!("{by} WHERE {condition}"), values);
-            return self.run(async |conn| note::read(conn, &table, noted, meant, limit).await).await;
-        }
-        let (mut after, mut notes) = (i64::MIN, Vec::new());
-        while notes.len() < limit
-            && let Some((last, _)) = self.reach_of_a_look(after).await?
-        {
-            let meant = (format!("WHERE id > {after} AND id <= {last} AND {condition}"), values.clone());
-            let room = limit - notes.len();
-            notes.extend(self.run(async |conn| note::read(conn, &table, noted, meant, room).await).await?);
-            after = last;
+        if *which == Retry::All {
+            notes.extend(self.given_up_here(limit - notes.len().min(limit)).await?);
         }
         Ok(notes)
     }
@@ -615,6 +647,9 @@ impl Catalog for MySqlCatalog {
     }
 
     async fn totals(&self) -> Result<Totals, CatalogError> {
+        if let Some((rows, feed)) = self.relayed() {
+            return self.count_relayed(&rows, feed).await;
+        }
         let (waits, attempts) = self.waiting();
         let query = format!(
             "SELECT COUNT(CASE WHEN {waits} AND {attempts} < ? THEN 1 END), \
@@ -651,6 +686,9 @@ impl Catalog for MySqlCatalog {
     }
 
     async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
+        if let Some((rows, feed)) = self.relayed() {
+            return self.oldest_relayed(&rows, feed).await;
+        }
         let indexed = self.has_index(INDEX_COPIED).await?;
         let (waits, attempts) = self.waiting();
         let query = format!(
@@ -726,6 +764,12 @@ async fn fleet_rules(connections: &Connections, table: &str) -> Result<Option<Fl
         })
     };
     connections.run(conn, found).await?.map_err(|why| CatalogError::Setup(connections.words(&why)))
+}
+
+/// Whether there is a table for relayed ones.
+async fn know_relays(connections: &Connections) -> Result<bool, CatalogError> {
+    let conn = connections.connect().await.map_err(|error| connections.unavailable(error))?;
+    connections.run(conn, async |conn| nodes::know_relays(conn).await).await
 }
 
 /// Whether there are tables for storage nodes.

@@ -3,11 +3,13 @@
 //! Each node has a catalog of its own, with its own mover and lanes, so that none waits for another. They meet in a row's
 //! proofs: whoever writes the one by which there are enough also makes the row a copied one.
 
-use super::{Md5, RecordId};
-use std::path::PathBuf;
+use super::{FailedSide, Md5, Naming, Pending, Record, RecordId};
+use std::path::{Path, PathBuf};
 
 /// The tables beside those of a fleet, for targets with storage nodes.
 pub(super) const NODE_TABLES: [&str; 3] = ["fleet_node", "fleet_owed", "fleet_trouble"];
+/// Which of them are fed from another one. Younger than the others: only who feeds one needs it.
+pub(super) const RELAY_TABLE: &str = "fleet_relay";
 
 /// Longest name of a node.
 const NAME_MOST: usize = 32;
@@ -16,8 +18,103 @@ const NAME_MOST: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageNode {
     name: String,
-    all: Vec<String>,
+    names: NodeNames,
     spread: Spread,
+    feed: Option<RelayFeed>,
+}
+
+/// All storage nodes of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeNames {
+    /// Those that files go to from where they are, in the order of the configuration.
+    pub direct: Vec<String>,
+    /// Those that are fed from another one, each with that one's name.
+    pub relayed: Vec<(String, String)>,
+}
+
+impl NodeNames {
+    /// The name of each.
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.direct.iter().chain(self.relayed.iter().map(|(name, _)| name))
+    }
+
+    /// Whether they can be; the error says what is wrong with them.
+    pub fn check(&self) -> Result<(), String> {
+        for (at, node) in self.all().enumerate() {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+            if node.is_empty() || node.len() > NAME_MOST || !node.bytes().all(fits) {
+                return Err(format!(
+                    "a storage node cannot be called {node:?}: give it up to {NAME_MOST} letters, digits, dots, dashes and underscores"
+                ));
+            }
+            if self.all().take(at).any(|other| other.eq_ignore_ascii_case(node)) {
+                return Err(format!("there are two storage nodes {node:?}; give each a name of its own"));
+            }
+        }
+        for (node, from) in &self.relayed {
+            if !self.all().any(|name| name == from) {
+                return Err(format!("storage node {node} is fed from {from:?}, which is none; there are {self}"));
+            }
+            // As many steps as there are nodes lead to one that is filled from here, or around.
+            let (mut from, mut steps) = (from, 0);
+            while let Some((_, before)) = self.relayed.iter().find(|(name, _)| name == from) {
+                steps += 1;
+                if steps > self.relayed.len() {
+                    return Err(format!(
+                        "storage node {node} is fed from itself, by way of {from}; one must have the files from here"
+                    ));
+                }
+                from = before;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for NodeNames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.all().map(String::as_str).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Where the files of a relayed node come from: the copies that another one has proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayFeed {
+    /// That node.
+    pub node: String,
+    /// What the paths of its proofs begin with; nothing where they are relative.
+    pub base: Option<String>,
+    /// Its archive, as this machine sees it.
+    pub here: PathBuf,
+}
+
+impl RelayFeed {
+    /// A row that has the path of that node's copy as its own: the copy as it is here, which goes to the same place.
+    pub(super) fn row(&self, row: Pending) -> Pending {
+        let Pending::Ready(record) = row else { return row };
+        match self.place(&record.source) {
+            Ok(place) => {
+                Pending::Ready(Record { source: self.here.join(&place), naming: Naming::Given(place), ..record })
+            }
+            Err(why) => {
+                let Record { id, attempts, hold, source, .. } = record;
+                Pending::Unusable { id, attempts, source: Some(source.display().to_string()), why, hold }
+            }
+        }
+    }
+
+    /// The place of a copy beneath the archive's base.
+    fn place(&self, path: &Path) -> Result<String, String> {
+        let place = match &self.base {
+            Some(base) => path.strip_prefix(base).ok(),
+            None => Some(path),
+        };
+        let place = place.filter(|place| place.is_relative()).and_then(Path::to_str);
+        place.map(str::to_owned).ok_or_else(|| {
+            let base = self.base.as_deref().unwrap_or("its base");
+            format!("the copy of {} is not beneath {base}; correct its data-dir, or --from-data-dir", self.node)
+        })
+    }
 }
 
 /// How copies are spread over storage nodes.
@@ -33,27 +130,19 @@ pub enum Spread {
 }
 
 impl StorageNode {
-    /// One of these nodes. The error says what is wrong with them.
-    pub fn new(name: String, all: Vec<String>, spread: Spread) -> Result<Self, String> {
-        for (at, node) in all.iter().enumerate() {
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-            if node.is_empty() || node.len() > NAME_MOST || !node.bytes().all(fits) {
-                return Err(format!(
-                    "a storage node cannot be called {node:?}: give it up to {NAME_MOST} letters, digits, dots, dashes and underscores"
-                ));
-            }
-            if all.iter().take(at).any(|other| other.eq_ignore_ascii_case(node)) {
-                return Err(format!("there are two storage nodes {node:?}; give each a name of its own"));
-            }
+    /// One of these nodes; `feed` where it is one of the relayed ones. The error says what is wrong with them.
+    pub fn new(name: String, names: NodeNames, spread: Spread, feed: Option<RelayFeed>) -> Result<Self, String> {
+        names.check()?;
+        let fed_from = names.relayed.iter().find(|(node, _)| *node == name).map(|(_, from)| from);
+        if fed_from != feed.as_ref().map(|feed| &feed.node) || !names.all().any(|node| *node == name) {
+            return Err(format!("there is no such storage node {name:?}; there are {names}"));
         }
-        if !all.contains(&name) {
-            return Err(format!("there is no storage node {name:?}; there are {}", all.join(", ")));
-        }
+        let most = names.all().count();
         match spread {
-            Spread::Mirror { copies } if copies == 0 || copies > all.len() => {
-                Err(format!("{copies} copies cannot be on {} storage nodes; give a number from 1 to that", all.len()))
+            Spread::Mirror { copies } if copies == 0 || copies > most => {
+                Err(format!("{copies} copies cannot be on {most} storage nodes; give a number from 1 to that"))
             }
-            _ => Ok(Self { name, all, spread }),
+            _ => Ok(Self { name, names, spread, feed }),
         }
     }
 
@@ -62,9 +151,14 @@ impl StorageNode {
         &self.name
     }
 
-    /// All of them, in the order of the configuration.
-    pub fn all(&self) -> &[String] {
-        &self.all
+    /// All of them.
+    pub fn names(&self) -> &NodeNames {
+        &self.names
+    }
+
+    /// Where its files come from, if not from the rows' own places.
+    pub fn feed(&self) -> Option<&RelayFeed> {
+        self.feed.as_ref()
     }
 
     /// How rows are spread over them.
@@ -74,7 +168,7 @@ impl StorageNode {
 
     /// Whether it is the one beside whose copying the rest is done: deleting local files, announcing.
     pub fn is_first(&self) -> bool {
-        self.all.first() == Some(&self.name)
+        self.names.direct.first() == Some(&self.name)
     }
 
     /// So many proofs make a row a copied one.
@@ -85,15 +179,36 @@ impl StorageNode {
         }
     }
 
+    /// The nodes whose proofs make a row a copied one: relayed ones are among them only if it takes more than the others are.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &String> {
+        let most = if self.copies() > self.names.direct.len() { usize::MAX } else { self.names.direct.len() };
+        self.names.all().take(most)
+    }
+
+    /// Whether its own proofs do.
+    pub(super) fn counts(&self) -> bool {
+        self.counted().any(|node| *node == self.name)
+    }
+
+    /// Whose trouble it is where a copy was not made, as far as it counts: that of the copy it is made from is none of the
+    /// row's own file.
+    pub(super) fn side(&self, side: FailedSide) -> FailedSide {
+        if self.feed.is_some() { FailedSide::Destination } else { side }
+    }
+
     /// By what its lanes are known beside those of the other nodes.
     pub(super) fn rows_of(&self, table: &str) -> String {
         format!("{table}@{}", self.name)
     }
 
-    /// All names as SQL has a list of texts; no name needs an escape.
+    /// The names of those that count as SQL has a list of texts; no name needs an escape.
     pub(super) fn list(&self) -> String {
-        let quoted: Vec<String> = self.all.iter().map(|name| format!("'{name}'")).collect();
-        quoted.join(", ")
+        listed(self.counted())
+    }
+
+    /// Those of all.
+    pub(super) fn list_of_all(&self) -> String {
+        listed(self.names.all())
     }
 
     /// Whether a row goes to this node, by the name of its file. The highest of the nodes' hashes wins: another node more
@@ -109,10 +224,16 @@ impl StorageNode {
             (hash ^ (hash >> 31), node.clone())
         };
         match self.spread {
-            Spread::Mirror { .. } => true,
-            Spread::Share => self.all.iter().max_by_key(|node| weight(node)) == Some(&self.name),
+            Spread::Share if self.feed.is_none() => {
+                self.names.direct.iter().max_by_key(|node| weight(node)) == Some(&self.name)
+            }
+            _ => true,
         }
     }
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
 }
 
 /// A row of which a node owes a copy whose file is here no more.
@@ -134,12 +255,15 @@ pub(crate) struct NodeStand {
     pub(crate) proof: Option<(String, f64)>,
     /// It owes its copy, although the row is done.
     pub(crate) owes: bool,
+    /// The node that it is fed from, if it is a relayed one.
+    pub(crate) from: Option<String>,
     /// How often it failed there, and why the last time.
     pub(crate) failed: Option<(i64, String)>,
 }
 
 /// What is said where the tables are not there.
 pub(super) const NO_TABLES: &str = "has no tables for several storage nodes; run `pysmurf-archiver init-db --nodes`";
+pub(super) const NO_RELAY_TABLE: &str = "has no table fleet_relay, since it is older than relayed storage nodes; run `pysmurf-archiver init-db --nodes` once more";
 
 /// What an archiver without nodes is told of a target that has some.
 pub(super) fn has_nodes(nodes: &[String]) -> String {
@@ -155,7 +279,47 @@ mod tests {
     use super::*;
 
     fn node(name: &str, all: &[&str], spread: Spread) -> Result<StorageNode, String> {
-        StorageNode::new(name.to_owned(), all.iter().map(|&name| name.to_owned()).collect(), spread)
+        let direct = all.iter().map(|&name| name.to_owned()).collect();
+        StorageNode::new(name.to_owned(), NodeNames { direct, relayed: Vec::new() }, spread, None)
+    }
+
+    fn relayed(name: &str, pairs: &[(&str, &str)], copies: usize) -> Result<StorageNode, String> {
+        let pairs = pairs.iter().map(|&(name, from)| (name.to_owned(), from.to_owned()));
+        let names = NodeNames { direct: vec!["a".to_owned(), "b".to_owned()], relayed: pairs.collect() };
+        let from = names.relayed.iter().find(|(node, _)| node == name).map(|(_, from)| from.clone());
+        let feed = from.map(|node| RelayFeed { node, base: Some("/archive".to_owned()), here: "/mnt".into() });
+        StorageNode::new(name.to_owned(), names, Spread::Mirror { copies }, feed)
+    }
+
+    #[test]
+    fn relayed_nodes_count_only_where_it_takes_more_than_the_others_are() {
+        let pairs = [("c", "a"), ("d", "c")];
+        let counted = |copies| {
+            let node = relayed("c", &pairs, copies).unwrap();
+            (node.list(), node.counts(), node.is_first())
+        };
+        assert_eq!(counted(2), ("'a', 'b'".to_owned(), false, false));
+        assert_eq!(counted(3), ("'a', 'b', 'c', 'd'".to_owned(), true, false));
+        assert_eq!(relayed("d", &pairs, 1).unwrap().list_of_all(), "'a', 'b', 'c', 'd'");
+        for (name, pairs, wrong) in [
+            ("c", &[("c", "c")][..], "fed from itself"),
+            ("c", &[("c", "d"), ("d", "c")], "fed from itself"),
+            ("c", &[("c", "x")], "which is none; there are a, b, c"),
+            ("a", &[("a", "b")], "two storage nodes"),
+        ] {
+            let told = relayed(name, pairs, 1).unwrap_err();
+            assert!(told.contains(wrong), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_relayed_copy_goes_to_the_place_that_it_has() {
+        let feed = relayed("c", &[("c", "a")], 1).unwrap().feed().unwrap().clone();
+        assert_eq!(feed.place(Path::new("/archive/1/x.dat")).unwrap(), "1/x.dat");
+        assert!(feed.place(Path::new("/elsewhere/x.dat")).unwrap_err().contains("not beneath /archive"));
+        let relative = RelayFeed { base: None, ..feed };
+        assert_eq!(relative.place(Path::new("1/x.dat")).unwrap(), "1/x.dat");
+        assert!(relative.place(Path::new("/1/x.dat")).is_err());
     }
 
     #[test]

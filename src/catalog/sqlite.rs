@@ -20,6 +20,7 @@ mod parts;
 mod prunable;
 mod record;
 mod register;
+mod relays;
 mod retry;
 mod row;
 mod stand;
@@ -52,7 +53,7 @@ pub(super) use table::FILES;
 pub(crate) use timecodes::{Complete, NewFile, QUIET, TimecodeStand};
 
 use super::fleet::{Fleet, FleetExtent, FleetStand, boot_time};
-use super::nodes::{NO_TABLES, StorageNode};
+use super::nodes::{NO_RELAY_TABLE, NO_TABLES, RelayFeed, StorageNode};
 use super::{
     Catalog, CatalogError, Claimed, CopyPlace, Created, Database, Hold, Keeping, Looked, Note, Options, Pending,
     RecordId, Retry, Selection, Settled, Totals,
@@ -130,6 +131,11 @@ impl SqliteCatalog {
         if node.is_some() && !has_nodes {
             return Err(CatalogError::Setup(format!("Database {database} {NO_TABLES}")));
         }
+        if node.as_ref().is_some_and(|node| node.feed().is_some())
+            && !nodes::know_relays(handle.current(&database)?).map_err(|error| trouble(&database, error))?
+        {
+            return Err(CatalogError::Setup(format!("Database {database} {NO_RELAY_TABLE}")));
+        }
         let changes = Arc::new(Changes::new());
         handle.tell(Arc::clone(&changes));
         let (has_ignore, has_deletable) = (handle.has("ignore"), handle.has("deletable"));
@@ -150,6 +156,11 @@ impl SqliteCatalog {
             parts: Arc::default(),
             stirred: Stirred::default(),
         })
+    }
+
+    /// The storage node that is worked for and what feeds it, if it is a relayed one.
+    fn relayed(&self) -> Option<(&StorageNode, &RelayFeed)> {
+        self.node.as_ref().and_then(|node| Some((node, node.feed()?)))
     }
 
     /// What makes a row one of ours that still waits, apart from its attempts.
@@ -195,9 +206,11 @@ impl Catalog for SqliteCatalog {
 
     /// Rows whose `failed_copy_attempts` or `ignore` is NULL never match, as in SupRsync.
     async fn look(&self, after: RecordId, limit: usize) -> Result<Looked, CatalogError> {
-        let query = match &self.node {
-            Some(node) => nodes::look(node, columns, &self.waiting()),
-            None => format!(
+        let relayed = self.relayed();
+        let query = match (&self.node, relayed) {
+            (_, Some((node, feed))) => relays::look(node, feed, self.not_ignored),
+            (Some(node), None) => nodes::look(node, columns, &self.waiting()),
+            (None, None) => format!(
                 "SELECT id, CAST(failed_copy_attempts AS INTEGER), {} FROM {FILES} \
                  WHERE id > ?2 AND id <= ?5 AND {} AND failed_copy_attempts < ?3 ORDER BY id LIMIT ?4",
                 columns("local_path"),
@@ -215,8 +228,11 @@ impl Catalog for SqliteCatalog {
             let rows = statement.query_map(params![archive, after.0, max_attempts, room, last], row::read)?;
             Ok(Looked::new(rows.collect::<Result<_, _>>()?, limit, RecordId(last), ended))
         };
-        let looked = self.run(found).await?;
+        let mut looked = self.run(found).await?;
         self.stirred.found_waiting(looked.rows.iter().map(Pending::id));
+        if let Some((_, feed)) = relayed {
+            looked.rows = looked.rows.into_iter().map(|row| feed.row(row)).collect();
+        }
         let looked = match &self.node {
             Some(node) => fleet::of_node(looked, node),
             None => looked,

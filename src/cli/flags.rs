@@ -119,10 +119,21 @@ Example, with the old file here and the new one there:
 
 Exit codes: 0 done, 1 a file cannot be read or written, 2 a corrupt file or usage.";
 
+const RELAY_HELP: &str = "\
+The same as `run --node NAME` of a storage node whose [[node]] has a line
+from = \"OTHER\". With one such node in the configuration file --node may be left
+out.
+
+Example, at storage-a:
+  pysmurf-archiver relay --config /etc/pysmurf-archiver/config.toml --node datacentre";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Watch the table and copy every waiting file
     Run(RunArgs),
+    /// Copy to a storage node what another one has proven, from that one's archive: started where that is a folder
+    #[command(after_help = RELAY_HELP)]
+    Relay(RunArgs),
     /// Say what is in order, from the database to the storage node's disk, and what to do where it is not
     #[command(after_help = CHECK_HELP)]
     #[command(mut_arg("json", |arg| arg.help("Print an array of {\"item\", \"status\", \"detail\"} on standard output")))]
@@ -422,6 +433,18 @@ pub(super) struct NodeArgs {
     /// Each row goes to one of the nodes, by the name of its file, and not to all
     #[arg(long)]
     pub(super) share: bool,
+
+    /// Further nodes, each fed from another one's copies, and behind a colon from which; the [[node]]s say it by `from`
+    #[arg(long, value_name = "NAME:FROM", num_args = 1..)]
+    pub(super) relays: Vec<String>,
+
+    /// Of such a node: where this machine has the archive of the one that feeds it; by default where that one says it is
+    #[arg(long, value_name = "DIR", requires = "node")]
+    pub(super) from_dir: Option<PathBuf>,
+
+    /// Of such a node: the data-dir of the one that feeds it; the [[node]]s say it by themselves
+    #[arg(long, value_name = "DIR", requires = "node")]
+    pub(super) from_data_dir: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Args)]

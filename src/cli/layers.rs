@@ -21,6 +21,8 @@ pub(super) const DEFAULT_FILE: &str = "/etc/pysmurf-archiver/config.toml";
 const NO_FILE: &str = "none";
 /// Before the name of each variable.
 const PREFIX: &str = "ARCHIVER_";
+/// The verb for storage nodes that others feed.
+const RELAY: &str = "relay";
 /// Options that only a command line has.
 const ONLY_TYPED: [&str; 6] = ["config", "only", "help", "version", "once", "json"];
 /// The option that limits the rate.
@@ -98,6 +100,10 @@ pub(super) enum LayerError {
     NoNode { file: PathBuf, name: String, known: String },
     #[error("{file} has several storage nodes, and this is done for one; choose it with --node NAME: {known}")]
     SeveralNodes { file: PathBuf, known: String },
+    #[error("{file} has no storage node that is fed from another one; write from = \"OTHER\" in its [[node]]")]
+    NoRelay { file: PathBuf },
+    #[error("{file} has several storage nodes that are fed from others; choose one with --node NAME: {known}")]
+    SeveralRelays { file: PathBuf, known: String },
     #[error(
         "Option --only chooses among the targets of a configuration file, and there is none; name it with --config"
     )]
@@ -108,6 +114,8 @@ pub(super) enum LayerError {
 struct Layers {
     /// The verb's command, as the parser has it.
     leaf: Command,
+    /// The verb, of several words the first one.
+    verb: String,
     /// Long names of the options that were typed.
     typed: BTreeSet<String>,
     only: Vec<String>,
@@ -132,7 +140,7 @@ impl Layered {
     /// The arguments of `run` or `check`.
     pub(super) fn into_run(self) -> Option<NamedRun> {
         match self.verb {
-            Verb::Run(args) | Verb::Check(args) => {
+            Verb::Run(args) | Verb::Relay(args) | Verb::Check(args) => {
                 Some(NamedRun { target: self.target, args, own_limit: self.own_limit })
             }
             _ => None,
@@ -168,6 +176,8 @@ struct ChosenTarget<'a> {
     /// `None` where no file has it.
     name: Option<String>,
     levels: Vec<&'a Settings>,
+    /// What a relayed storage node takes over from the one that feeds it, weaker than all.
+    fed: Settings,
     /// How many of them are its own, and not of all.
     own: usize,
 }
@@ -182,8 +192,9 @@ pub(super) fn parse(args: &[OsString]) -> Result<Vec<Layered>, LayerError> {
     if let (Some(file), true) = (&sources.file, targets.len() > 1 && !takes_many(sources.leaf.get_name())) {
         return Err(LayerError::SeveralTargets { file: file.path.clone(), known: file.names() });
     }
-    let each = targets.into_iter().map(|ChosenTarget { name: target, levels, own }| {
+    let each = targets.into_iter().map(|ChosenTarget { name: target, mut levels, fed, own }| {
         let own_limit = levels.iter().take(own).any(|own| own.contains_key(LIMIT)) && !sources.typed.contains(LIMIT);
+        levels.push(&fed);
         let settings = sources.combine(levels)?;
         let (verb, matches) =
             strict(layered(Flags::command(), &settings), args).map_err(|error| match error.kind() {
@@ -244,7 +255,7 @@ pub(super) fn variable_of(option: &str) -> String {
 
 /// Whether a verb is done for each target of a file.
 fn takes_many(verb: &str) -> bool {
-    ["run", "check", "config", "status", "pause", "resume", "bwlimit"].contains(&verb)
+    ["run", RELAY, "check", "config", "status", "pause", "resume", "bwlimit"].contains(&verb)
 }
 
 fn variable(name: &str) -> Option<OsString> {
@@ -256,6 +267,7 @@ impl Layers {
     fn find(args: &[OsString]) -> Result<Option<Self>, LayerError> {
         let mut command = Flags::command().ignore_errors(true);
         let Ok(matches) = command.try_get_matches_from_mut(args) else { return Ok(None) };
+        let verb = matches.subcommand_name().unwrap_or_default().to_owned();
         let (leaf, matches) = leaf_of(&command, &matches);
         if leaf.get_arguments().all(|arg| arg.get_id() != "config") {
             return Ok(None);
@@ -283,13 +295,14 @@ impl Layers {
             variables: variables.collect(),
             file,
             leaf: leaf.clone(),
+            verb,
         }))
     }
 
     fn targets<'a>(&'a self) -> Result<Vec<ChosenTarget<'a>>, LayerError> {
         let Some(file) = &self.file else {
             return match self.only.is_empty() {
-                true => Ok(vec![ChosenTarget { name: None, levels: Vec::new(), own: 0 }]),
+                true => Ok(vec![ChosenTarget { name: None, levels: Vec::new(), fed: Settings::new(), own: 0 }]),
                 false => Err(LayerError::NoFile),
             };
         };
@@ -305,11 +318,12 @@ impl Layers {
             (true, false) => file.targets.iter().filter(|target| target.rows() == self.named).collect(),
         };
         let chosen = match chosen.is_empty() {
-            true => vec![ChosenTarget { name: None, levels: vec![&file.common], own: 0 }],
+            true => vec![ChosenTarget { name: None, levels: vec![&file.common], fed: Settings::new(), own: 0 }],
             false => {
                 let target = |target: &'a ConfiguredTarget| ChosenTarget {
                     name: Some(target.name.clone()),
                     levels: vec![&target.own, &file.common],
+                    fed: Settings::new(),
                     own: 1,
                 };
                 chosen.into_iter().map(target).collect()
@@ -333,6 +347,13 @@ impl Layers {
                 let (file, known) = known();
                 return Err(LayerError::NoNode { file, name: name.clone(), known });
             }
+            None if self.leaf.get_name() == RELAY && file.relayed().count() != 1 => {
+                let known = file.relayed().collect::<Vec<_>>().join(", ");
+                return Err(match known.is_empty() {
+                    true => LayerError::NoRelay { file: file.path.clone() },
+                    false => LayerError::SeveralRelays { file: file.path.clone(), known },
+                });
+            }
             None if !takes_many(self.leaf.get_name()) => {
                 let (file, known) = known();
                 return Err(LayerError::SeveralNodes { file, known });
@@ -344,14 +365,23 @@ impl Layers {
             false => self.named.iter().cloned().collect(),
         };
         let unnamed = unnamed.join("+");
-        let meant = file.nodes.iter().filter(|node| self.node.as_ref().is_none_or(|name| node.name == *name));
-        let meant: Vec<&ConfiguredTarget> = meant.collect();
-        let on = |target: &ChosenTarget<'a>, node: &'a ConfiguredTarget| ChosenTarget {
-            name: Some(format!("{}@{}", target.name.as_ref().unwrap_or(&unnamed), node.name)),
-            levels: std::iter::once(&node.own).chain(target.levels.iter().copied()).collect(),
-            own: target.own + 1,
+        // Where nobody chooses, those are meant that this verb is for.
+        let is_meant = |node: &&ConfiguredTarget| match (&self.node, self.verb.as_str()) {
+            (Some(name), _) => node.name == *name,
+            (None, RELAY) => node.from.is_some(),
+            (None, "check") => node.from.is_none(),
+            (None, _) => true,
         };
-        Ok(targets.iter().flat_map(|target| meant.iter().map(move |node| on(target, node))).collect())
+        let meant: Vec<&ConfiguredTarget> = file.nodes.iter().filter(is_meant).collect();
+        let on = |target: &ChosenTarget<'a>, node: &'a ConfiguredTarget| {
+            Ok(ChosenTarget {
+                name: Some(format!("{}@{}", target.name.as_ref().unwrap_or(&unnamed), node.name)),
+                levels: std::iter::once(&node.own).chain(target.levels.iter().copied()).collect(),
+                fed: file.fed(node, &target.levels)?,
+                own: target.own + 1,
+            })
+        };
+        targets.iter().flat_map(|target| meant.iter().map(move |node| on(target, node))).collect()
     }
 
     /// One setting for each option that was not typed. What excludes a stronger one gives way to it.

@@ -7,7 +7,9 @@ use crate::archiver::{
 };
 use crate::batches::BatchTerms;
 use crate::batches::spool::BatchSpool;
-use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection, Spread, StorageNode};
+use crate::catalog::{
+    self, CatalogError, Database, Layout, NodeNames, RecordId, RelayFeed, Selection, Spread, StorageNode,
+};
 use crate::console::{ArchiveIdentity, Console, Limit};
 use crate::service::{Service, ServiceRun};
 use crate::transport::ssh::SshOptions;
@@ -34,7 +36,10 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
         None if args.link.is_some() => bail!("Option --link is for batches; give --batches, or leave it out"),
         None => table(&args.table)?,
     };
-    options.node = storage_node(args)?;
+    options.node = storage_node(args, &database)?;
+    let feed = options.node.as_ref().and_then(StorageNode::feed);
+    // Of a relayed node the rows' files are copies, all in one archive.
+    let roots = feed.map_or_else(|| args.source_root.clone(), |feed| vec![feed.here.clone()]);
     let (direction, host) = match &args.host {
         Some(host) => (Direction::Pull, Some(("--host", host))),
         None => (Direction::Push, args.storage_host.as_ref().map(|host| ("--storage-host", host))),
@@ -52,17 +57,22 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
         direction,
         ssh,
         bootstrap: bootstrap(&args.ssh)?,
-        sources: Sources::beneath(&args.source_root)
+        sources: Sources::beneath(&roots)
             .map_err(anyhow::Error::msg)?
             .answering_within(Duration::from_secs(args.source_timeout)),
     })
 }
 
 /// The storage node that is worked for, where there are several.
-fn storage_node(args: &ServiceArgs) -> Result<Option<StorageNode>> {
-    let NodeArgs { node, nodes, copies, share, fill_dir: _ } = &args.nodes;
+fn storage_node(args: &ServiceArgs, database: &Database) -> Result<Option<StorageNode>> {
+    let NodeArgs { node, nodes, copies, share, relays, .. } = &args.nodes;
     let Some(name) = node else {
-        for (option, given) in [("--nodes", !nodes.is_empty()), ("--copies", copies.is_some()), ("--share", *share)] {
+        for (option, given) in [
+            ("--nodes", !nodes.is_empty()),
+            ("--relays", !relays.is_empty()),
+            ("--copies", copies.is_some()),
+            ("--share", *share),
+        ] {
             if given {
                 bail!("Option {option} is for several storage nodes; write a [[node]] for each, or leave it out");
             }
@@ -75,13 +85,64 @@ fn storage_node(args: &ServiceArgs) -> Result<Option<StorageNode>> {
         }
     }
     if nodes.is_empty() {
-        bail!("Option --node names one of several storage nodes; write a [[node]] for each, or name all with --nodes");
+        bail!(
+            "Option --node names one of several storage nodes; write a [[node]] for each, or name all with --nodes: one at \
+             least has the files from here"
+        );
     }
+    let pair = |pair: &String| {
+        let pair = pair.split_once(':').map(|(name, from)| (name.to_owned(), from.to_owned()));
+        pair.with_context(|| "Option --relays: behind the name of each node belongs a colon, and what feeds it")
+    };
+    let relayed = relays.iter().map(pair).collect::<Result<Vec<_>>>()?;
+    let from = relayed.iter().find(|(relayed, _)| relayed == name).map(|(_, from)| from.clone());
+    let names = NodeNames { direct: nodes.clone(), relayed };
+    names.check().map_err(anyhow::Error::msg)?;
+    let feed = from.map(|from| feed(args, from, database)).transpose()?;
     let spread = match share {
         true => Spread::Share,
         false => Spread::Mirror { copies: copies.unwrap_or(nodes.len()) },
     };
-    StorageNode::new(name.clone(), nodes.clone(), spread).map(Some).map_err(anyhow::Error::msg)
+    StorageNode::new(name.clone(), names, spread, feed).map(Some).map_err(anyhow::Error::msg)
+}
+
+/// Whether the storage node that is worked for is one that another feeds.
+pub(super) fn is_relayed(args: &NodeArgs) -> bool {
+    relayed(args).any(|(name, _)| args.node.as_deref() == Some(name))
+}
+
+/// The storage nodes that others feed, and by which, where one is worked for that gets its files from here.
+pub(super) fn left_to_relay(args: &NodeArgs) -> Vec<(&str, &str)> {
+    if is_relayed(args) { Vec::new() } else { relayed(args).collect() }
+}
+
+fn relayed(args: &NodeArgs) -> impl Iterator<Item = (&str, &str)> {
+    args.relays.iter().filter_map(|pair| pair.split_once(':'))
+}
+
+/// Where the copies of the node are that feeds this one.
+fn feed(args: &ServiceArgs, node: String, database: &Database) -> Result<RelayFeed> {
+    let NodeArgs { from_dir, from_data_dir, .. } = &args.nodes;
+    let there = from_data_dir.clone().or_else(|| Some(from_dir.as_ref()?.to_str()?.to_owned()));
+    let Some(there) = there else {
+        bail!("Option --from-dir is missing: name the folder that {node} has its archive in, on this machine");
+    };
+    let here = from_dir.clone().unwrap_or_else(|| PathBuf::from(&there));
+    if !here.is_absolute() {
+        bail!(
+            "The archive of {node} is in {}; name its folder on this machine from / on, with --from-dir",
+            here.display()
+        );
+    }
+    if args.storage_host.is_none() && Path::new(&args.data_dir) == here {
+        bail!(
+            "The copies would be where those of {node} are, in {}; give each node a place of its own",
+            here.display()
+        );
+    }
+    // Those of SupRsync are relative.
+    let base = matches!(database, Database::Mysql(_)).then(|| there.trim_end_matches('/').to_owned());
+    Ok(RelayFeed { node, base, here })
 }
 
 /// The table of a spool's batches, of one link.
@@ -264,6 +325,7 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>, target: Option<&str>) -
         manifest: None,
         direction: service.direction,
         data_dir: service.data_dir.clone(),
+        fed_from: service.options.node.as_ref().and_then(StorageNode::feed).map(|feed| feed.node.clone()),
         relative_paths: matches!(service.database, Database::Sqlite(_)),
         poll: Duration::from_secs_f64(args.poll),
         queue: args.queue as usize,

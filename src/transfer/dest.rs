@@ -291,6 +291,14 @@ impl Dest {
         Ok(())
     }
 
+    /// Syncs a file that is there, and the directories on the way to it.
+    pub fn sync_standing(&self, name: &[u8]) -> Result<(), DestError> {
+        if let Some(file) = self.basis(name)? {
+            file.sync_all().during("fsync", name)?;
+        }
+        self.sync_way(name)
+    }
+
     /// Puts a symlink at `name` in one step, replacing anything but a directory.
     pub fn make_symlink(&self, name: &[u8], target: &[u8], attrs: &Attrs) -> Result<(), DestError> {
         if self.fake == Fake::Yes {

@@ -111,9 +111,11 @@ impl Connect for Child {
         self.start(&[&self.program[..], server_args].concat())
     }
 
-    fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError> {
+    fn run_until(&mut self, argv: &[OsString], began: &mut dyn FnMut(Closer)) -> Result<CommandOutput, ConnectError> {
         let limit = self.stall_limit.unwrap_or(Duration::from_secs(60));
-        collect(self.start(argv)?, &self.describe(), limit)
+        let link = self.start(argv)?;
+        began(link.closer.clone());
+        collect(link, &self.describe(), limit)
     }
 
     fn program(&self) -> Vec<OsString> {

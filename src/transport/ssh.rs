@@ -14,7 +14,7 @@ mod tokens;
 
 use super::pump::{ExecError, Limits, Pump};
 use super::{COMMAND_START, CommandOutput, Connect, ConnectError, OnAnswer, collect, shell_command};
-use crate::link::{Link, SignOfLife};
+use crate::link::{Closer, Link, SignOfLife};
 use config::SshTarget;
 use sftp::{LostInSync, Sftp, SftpError};
 use std::ffi::OsString;
@@ -320,8 +320,9 @@ impl Connect for Ssh {
         self.ahead = None;
     }
 
-    fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError> {
+    fn run_until(&mut self, argv: &[OsString], began: &mut dyn FnMut(Closer)) -> Result<CommandOutput, ConnectError> {
         let link = self.start(argv, true)?;
+        began(link.closer.clone());
         collect(link, &self.target.place(), self.target.stall_timeout).map_err(|error| {
             self.disconnect();
             match error {

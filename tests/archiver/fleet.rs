@@ -17,19 +17,19 @@ use std::process::Command;
 use std::time::Duration;
 
 /// A table of files with the tables of a fleet beside it.
-enum Queue<'a> {
+pub(crate) enum Queue<'a> {
     Mysql(Table<'a>),
     Sqlite(PathBuf),
 }
 
 impl<'a> Queue<'a> {
-    fn on_mariadb(server: &'a MariaDb, name: &str, place: &Place) -> Self {
+    pub(crate) fn on_mariadb(server: &'a MariaDb, name: &str, place: &Place) -> Self {
         let queue = Self::Mysql(Table::new(server, name, Age::V1));
         queue.init(place);
         queue
     }
 
-    fn on_sqlite(place: &Place) -> Self {
+    pub(crate) fn on_sqlite(place: &Place) -> Self {
         let queue = Self::Sqlite(place.path("fleet.db"));
         queue.init(place);
         queue
@@ -76,21 +76,21 @@ impl<'a> Queue<'a> {
         }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         match self {
             Self::Mysql(table) => table.url.clone(),
             Self::Sqlite(file) => format!("sqlite:{}", file.display()),
         }
     }
 
-    fn files(&self) -> &'static str {
+    pub(crate) fn files(&self) -> &'static str {
         match self {
             Self::Mysql(_) => "pysmurf_files_v1",
             Self::Sqlite(_) => "supersync_v0",
         }
     }
 
-    fn is_copied(&self) -> &'static str {
+    pub(crate) fn is_copied(&self) -> &'static str {
         match self {
             Self::Mysql(_) => "copied=1",
             Self::Sqlite(_) => "remote_md5sum = local_md5sum",
@@ -98,7 +98,7 @@ impl<'a> Queue<'a> {
     }
 
     /// Rows of the answer, values parted by tabs.
-    fn run(&self, sql: &str) -> String {
+    pub(crate) fn run(&self, sql: &str) -> String {
         match self {
             Self::Mysql(table) => table.execute(&format!("\nDELIMITER ;;\n{sql};;")),
             Self::Sqlite(file) => {
@@ -121,16 +121,16 @@ impl<'a> Queue<'a> {
         }
     }
 
-    fn count(&self, of: &str) -> usize {
+    pub(crate) fn count(&self, of: &str) -> usize {
         self.run(&format!("SELECT COUNT(*) FROM {of}")).trim().parse().unwrap()
     }
 
-    fn copied(&self) -> usize {
+    pub(crate) fn copied(&self) -> usize {
         self.count(&format!("{} WHERE {}", self.files(), self.is_copied()))
     }
 
     /// Registers files.
-    fn insert(&self, files: &[(PathBuf, [u8; 16])]) {
+    pub(crate) fn insert(&self, files: &[(PathBuf, [u8; 16])]) {
         match self {
             Self::Mysql(table) => table.insert(&files.iter().cloned().map(Row::new).collect::<Vec<_>>()),
             Self::Sqlite(file) => {
@@ -149,18 +149,41 @@ impl<'a> Queue<'a> {
         }
     }
 
+    /// The option that names whose rows are copied.
+    pub(crate) fn chooses(&self) -> &'static str {
+        match self {
+            Self::Mysql(_) => "--target",
+            Self::Sqlite(_) => "--archive-name",
+        }
+    }
+
+    /// What a row has of its copy: the path, and the sum in capitals.
+    pub(crate) fn copy_columns(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Mysql(_) => ("path", "HEX(md5sum)"),
+            Self::Sqlite(_) => ("remote_path", "upper(local_md5sum)"),
+        }
+    }
+
     /// An archiver that takes part.
-    fn mover(&self, command: Command) -> Run {
+    pub(crate) fn mover(&self, command: Command) -> Run {
         self.mover_by(command, &self.url())
     }
 
     /// The same by way of another node.
     fn mover_by(&self, mut command: Command, url: &str) -> Run {
-        let name = match self {
-            Self::Mysql(_) => "--target",
-            Self::Sqlite(_) => "--archive-name",
-        };
-        command.args(["--db", url, name, TARGET, "--poll", "0.1", "--queue", "24", "--max-copy-attempts", "2"]);
+        command.args([
+            "--db",
+            url,
+            self.chooses(),
+            TARGET,
+            "--poll",
+            "0.1",
+            "--queue",
+            "24",
+            "--max-copy-attempts",
+            "2",
+        ]);
         Run::start(command)
     }
 
@@ -171,12 +194,9 @@ impl<'a> Queue<'a> {
     }
 
     /// Fails unless each row is copied, recorded and proven once, and its copy is whole, or else has failed as often as it may.
-    fn expect_each_once(&self, place: &Place, hopeless: usize) {
+    pub(crate) fn expect_each_once(&self, place: &Place, hopeless: usize) {
         let rows = self.count(self.files());
-        let (path, md5) = match self {
-            Self::Mysql(_) => ("path", "HEX(md5sum)"),
-            Self::Sqlite(_) => ("remote_path", "upper(local_md5sum)"),
-        };
+        let (path, md5) = self.copy_columns();
         let copies = self.run(&format!("SELECT {path}, {md5} FROM {} WHERE {}", self.files(), self.is_copied()));
         let mut places = HashSet::new();
         for copy in copies.lines() {

@@ -15,25 +15,44 @@ use std::path::{Path, PathBuf};
 const ARCHIVE: &str = "smurf";
 
 /// Storage nodes with a server each, and a database whose rows go to them.
-struct Site {
-    place: Place,
+pub(crate) struct Site {
+    pub(crate) place: Place,
     nodes: Vec<(&'static str, Sshd)>,
+    /// Those that others feed, with these.
+    relayed: Vec<(&'static str, &'static str)>,
     /// Else the rows are in a file of SQLite.
-    table: Option<Table<'static>>,
+    pub(crate) table: Option<Table<'static>>,
 }
 
 impl Site {
     /// With nodes of these names; `None` where tools are missing. `common` stands above all in the configuration.
     fn make(names: &[&'static str], common: &str) -> Option<Self> {
-        Self::with(names, common, None)
+        Self::with((names, &[]), common, None)
     }
 
     /// The same with a database of this name.
     fn on_mariadb(database: &str, names: &[&'static str], common: &str) -> Option<Self> {
-        Self::with(names, common, Some(Table::new(MariaDb::shared()?, database, Age::V1)))
+        Self::with((names, &[]), common, Some(Table::new(MariaDb::shared()?, database, Age::V1)))
     }
 
-    fn with(names: &[&'static str], common: &str, table: Option<Table<'static>>) -> Option<Self> {
+    /// With nodes of which some are fed from others, by what SQLite has or in a database of MariaDB.
+    pub(crate) fn relaying(
+        names: (&[&'static str], &[(&'static str, &'static str)]),
+        common: &str,
+        database: Option<&str>,
+    ) -> Option<Self> {
+        let table = match database {
+            Some(database) => Some(Table::new(MariaDb::shared()?, database, Age::V1)),
+            None => None,
+        };
+        Self::with(names, common, table)
+    }
+
+    fn with(
+        (names, relayed): (&[&'static str], &[(&'static str, &'static str)]),
+        common: &str,
+        table: Option<Table<'static>>,
+    ) -> Option<Self> {
         if !require("rsync") {
             return None;
         }
@@ -41,7 +60,7 @@ impl Site {
             .iter()
             .map(|&name| Some((name, Sshd::start("Subsystem sftp internal-sftp")?)))
             .collect::<Option<Vec<_>>>()?;
-        let site = Self { place: Place::make(), nodes, table };
+        let site = Self { place: Place::make(), nodes, relayed: relayed.to_vec(), table };
         for (name, _) in &site.nodes {
             fs::create_dir(site.at(name)).unwrap();
         }
@@ -53,7 +72,7 @@ impl Site {
         Some(site)
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.table.as_ref().map_or_else(|| "sqlite:files.db".to_owned(), |table| table.url.clone())
     }
 
@@ -75,21 +94,24 @@ impl Site {
                 sshd.client_key().display(),
                 sshd.known_hosts().display()
             );
+            if let Some((_, from)) = self.relayed.iter().find(|(relayed, _)| relayed == name) {
+                text += &format!("from = '{from}'\n");
+            }
         }
         fs::write(self.place.path("config.toml"), text).unwrap();
     }
 
     /// The archive of a node.
-    fn at(&self, node: &str) -> PathBuf {
+    pub(crate) fn at(&self, node: &str) -> PathBuf {
         self.place.path(&format!("archive-{node}"))
     }
 
     /// Where its copies are.
-    fn folder(&self, node: &str) -> PathBuf {
+    pub(crate) fn folder(&self, node: &str) -> PathBuf {
         self.at(node).join(if self.table.is_some() { FOLDER } else { "17950" })
     }
 
-    fn sshd(&self, node: &str) -> &Sshd {
+    pub(crate) fn sshd(&self, node: &str) -> &Sshd {
         &self.nodes.iter().find(|(name, _)| *name == node).unwrap().1
     }
 
@@ -101,7 +123,7 @@ impl Site {
 
     /// Rows of the answer, values parted by tabs. FILES is the table of files with its PATH, and DONE says of a row
     /// that it is done.
-    fn run_sql(&self, sql: &str) -> String {
+    pub(crate) fn run_sql(&self, sql: &str) -> String {
         let (files, done, path) = match &self.table {
             Some(_) => ("pysmurf_files_v1", "copied=1", "pysmurf_files_v1.path"),
             None => ("supersync_v0", "remote_md5sum = local_md5sum", "local_path"),
@@ -130,26 +152,26 @@ impl Site {
         rows.unwrap().map(Result::unwrap).collect()
     }
 
-    fn count(&self, of: &str) -> usize {
+    pub(crate) fn count(&self, of: &str) -> usize {
         self.run_sql(&format!("SELECT COUNT(*) FROM {of}")).trim().parse().unwrap()
     }
 
-    fn copied(&self) -> usize {
+    pub(crate) fn copied(&self) -> usize {
         self.count("FILES WHERE DONE")
     }
 
-    fn proven(&self, node: &str) -> usize {
+    pub(crate) fn proven(&self, node: &str) -> usize {
         self.count(&format!("fleet_proof WHERE node='{node}'"))
     }
 
-    fn register(&self, numbers: std::ops::Range<u64>) {
+    pub(crate) fn register(&self, numbers: std::ops::Range<u64>) {
         for number in numbers {
             let (path, md5) = self.place.source(format!("{number:05}.dat"), number * 37 % 5000 + 1, number);
             self.insert(&path, md5);
         }
     }
 
-    fn insert(&self, path: &Path, md5: [u8; 16]) {
+    pub(crate) fn insert(&self, path: &Path, md5: [u8; 16]) {
         if let Some(table) = &self.table {
             return table.insert(&[Row::new((path.to_owned(), md5))]);
         }
@@ -162,7 +184,7 @@ impl Site {
     }
 
     /// A verb for the table.
-    fn tell(&self, words: &[&str]) -> String {
+    pub(crate) fn tell(&self, words: &[&str]) -> String {
         let mut command = self.place.program();
         let name = if self.table.is_some() { ["--target", TARGET] } else { ["--archive-name", ARCHIVE] };
         command.args(words).args(["--db", &self.url(), "--max-copy-attempts", "2"]).args(name);
@@ -177,14 +199,14 @@ impl Site {
         told["fleets"][0].clone()
     }
 
-    fn start(&self, words: &[&str]) -> Run {
+    pub(crate) fn start(&self, words: &[&str]) -> Run {
         let mut command = self.place.program();
         command.args(["run", "--config", "config.toml"]).args(words);
         Run::start(command)
     }
 
     /// Fails unless this node has whole copies of all that it has proven; how many there are.
-    fn expect_whole(&self, node: &str) -> usize {
+    pub(crate) fn expect_whole(&self, node: &str) -> usize {
         let sum = if self.table.is_some() { "HEX(md5sum)" } else { "upper(local_md5sum)" };
         let path = "fleet_proof.path";
         let query = format!("SELECT {path}, {sum} FROM fleet_proof JOIN FILES ON id=row_id WHERE node='{node}'");

@@ -375,6 +375,13 @@ impl Run {
         assert!(status.success());
     }
 
+    /// The memory that it has now (`VmRSS`), KiB.
+    pub fn memory_kib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
     /// SIGTERM, and how it ended.
     pub fn terminate(self) -> (Over, Duration) {
         let asked = Instant::now();

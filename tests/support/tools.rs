@@ -12,6 +12,7 @@ pub fn require(tool: &str) -> bool {
         "sshd" => "openssh-server",
         "ssh" | "ssh-keygen" | "ssh-agent" | "ssh-add" => "openssh-client",
         "mkfs.xfs" => "xfsprogs",
+        "cc" => "gcc",
         "python3" => "python3 python3-venv",
         "chromedriver" => "chromium-driver",
         "mariadbd" | "mariadb-install-db" | "mariadb" => "mariadb-server",

@@ -12,6 +12,10 @@ impl MySqlCatalog {
     /// A copied row says where the copy is and no longer where its file was: so the last row whose copy is there counts as one
     /// of the same file. (The place has the file's name in it, and what made it.)
     pub(super) async fn last_of_same_place(&self, copy: &CopyPlace) -> Result<Option<RecordId>, CatalogError> {
+        if self.relayed().is_some() {
+            // The places in the table are those of another node.
+            return Ok(self.last_proven_at(&copy.path).await?.map(RecordId));
+        }
         let mut last = None;
         if self.has_index(INDEX_PATH).await? {
             last = self.last_at(copy, &format!("FORCE INDEX ({INDEX_PATH})"), [0, i64::MAX]).await?;

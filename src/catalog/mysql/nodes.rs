@@ -4,16 +4,17 @@
 use super::is_bad_data;
 use super::row::{integer, text};
 use super::table::quote;
-use crate::catalog::nodes::{NODE_TABLES, Spread, StorageNode, has_nodes};
+use crate::catalog::nodes::{NODE_TABLES, RELAY_TABLE, Spread, StorageNode, has_nodes};
 use crate::catalog::note::short;
 use crate::catalog::{FailedSide, Md5, RecordId, Settled};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, Row, Value};
 
-const CREATE: [&str; 3] = [
+const CREATE: [&str; 4] = [
     "CREATE TABLE IF NOT EXISTS fleet_node (table_name VARCHAR(64) NOT NULL, target VARCHAR(64) NOT NULL, node VARCHAR(32) NOT NULL, PRIMARY KEY (table_name, target, node)) ENGINE=InnoDB CHARACTER SET utf8mb4",
     "CREATE TABLE IF NOT EXISTS fleet_owed (table_name VARCHAR(64) NOT NULL, node VARCHAR(32) NOT NULL, row_id BIGINT NOT NULL, source VARCHAR(4096) NULL, lacking TINYINT NOT NULL DEFAULT 0, PRIMARY KEY (table_name, node, row_id)) ENGINE=InnoDB CHARACTER SET utf8mb4",
     "CREATE TABLE IF NOT EXISTS fleet_trouble (table_name VARCHAR(64) NOT NULL, node VARCHAR(32) NOT NULL, row_id BIGINT NOT NULL, of_source INT NOT NULL, of_node INT NOT NULL, noted_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), why VARCHAR(1000) NOT NULL, PRIMARY KEY (table_name, node, row_id)) ENGINE=InnoDB CHARACTER SET utf8mb4",
+    "CREATE TABLE IF NOT EXISTS fleet_relay (table_name VARCHAR(64) NOT NULL, target VARCHAR(64) NOT NULL, node VARCHAR(32) NOT NULL, source VARCHAR(32) NOT NULL, PRIMARY KEY (table_name, target, node)) ENGINE=InnoDB CHARACTER SET utf8mb4",
 ];
 
 /// Index of the places of copies.
@@ -27,10 +28,16 @@ pub(super) async fn exist(conn: &mut Conn) -> Result<bool, Error> {
     Ok(there.len() == NODE_TABLES.len())
 }
 
+/// Whether there is a table that says which of them are relayed.
+pub(super) async fn know_relays(conn: &mut impl Queryable) -> Result<bool, Error> {
+    let there = "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
+    Ok(conn.exec_first::<Row, _, _>(there, (RELAY_TABLE,)).await?.is_some())
+}
+
 /// Creates those that are absent; whether each is new.
 pub(super) async fn create(conn: &mut Conn) -> Result<Vec<(&'static str, bool)>, Error> {
     let mut created = Vec::new();
-    for (name, statement) in NODE_TABLES.into_iter().zip(CREATE) {
+    for (name, statement) in NODE_TABLES.into_iter().chain([RELAY_TABLE]).zip(CREATE) {
         let there = "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
         let new = conn.exec_first::<Row, _, _>(there, (name,)).await?.is_none();
         if new {
@@ -53,10 +60,23 @@ pub(super) async fn enter(
     node: Option<&StorageNode>,
 ) -> Result<Option<String>, Error> {
     if let Some(node) = node {
+        let (names, know_relays) = (node.names(), know_relays(conn).await?);
         for target in targets {
-            for name in node.all() {
+            for name in names.direct.iter().chain(names.relayed.iter().map(|(name, _)| name)) {
                 let insert = "INSERT IGNORE INTO fleet_node (table_name, target, node) VALUES (?, ?, ?)";
                 conn.exec_drop(insert, (table, target, name)).await?;
+            }
+            if !know_relays {
+                continue;
+            }
+            for name in &names.direct {
+                let delete = "DELETE FROM fleet_relay WHERE table_name=? AND target=? AND node=?";
+                conn.exec_drop(delete, (table, target, name)).await?;
+            }
+            for (name, from) in &names.relayed {
+                let put = "INSERT INTO fleet_relay (table_name, target, node, source) VALUES (?, ?, ?, ?) \
+                           ON DUPLICATE KEY UPDATE source=VALUES(source)";
+                conn.exec_drop(put, (table, target, name, from)).await?;
             }
         }
         return Ok(None);
@@ -69,7 +89,8 @@ pub(super) async fn enter(
     Ok((!known.is_empty()).then(|| has_nodes(&known)))
 }
 
-/// Has a node owe its copy of a row, whatever it has proven; whether the row is what was read.
+/// Has a node owe its copy of a row, whatever it has proven; whether the row is what was read. A relayed one lacks what it has
+/// not proven.
 pub(super) async fn owe(
     transaction: &mut impl Queryable,
     table: &str,
@@ -82,12 +103,23 @@ pub(super) async fn owe(
         let delete = format!("DELETE FROM {of} WHERE table_name=? AND node=? AND row_id=?");
         transaction.exec_drop(delete, (table, node, id.0)).await?;
     }
-    if integer(found.as_ref(0)).ok().flatten().is_some_and(|copied| copied != 0) {
+    let copied = integer(found.as_ref(0)).ok().flatten().is_some_and(|copied| copied != 0);
+    if copied && fed_from(transaction, table, node).await?.is_none() {
         let owe =
             "INSERT INTO fleet_owed (table_name, node, row_id) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE lacking=0";
         transaction.exec_drop(owe, (table, node, id.0)).await?;
     }
     Ok(true)
+}
+
+/// The node that feeds this one, if it is a relayed one.
+pub(super) async fn fed_from(conn: &mut impl Queryable, table: &str, node: &str) -> Result<Option<String>, Error> {
+    if !know_relays(conn).await? {
+        return Ok(None);
+    }
+    let query = "SELECT source FROM fleet_relay WHERE table_name=? AND node=? LIMIT 1";
+    let row = conn.exec_first::<Row, _, _>(query, (table, node)).await?;
+    Ok(row.and_then(|row| text(row.as_ref(0)).ok().flatten()))
 }
 
 /// A table of files as one node has it before it.
@@ -98,7 +130,7 @@ pub(super) struct NodeRows<'a> {
 
 impl NodeRows<'_> {
     /// The table's name as a text of SQL.
-    fn named(&self) -> String {
+    pub(super) fn named(&self) -> String {
         format!("'{}'", self.table.replace('\\', "\\\\").replace('\'', "''"))
     }
 
@@ -125,7 +157,7 @@ impl NodeRows<'_> {
             return String::new();
         }
         let sum = |name: &str| format!("MD5(CONCAT(SUBSTRING_INDEX(path, '/', -1), '@{name}'))");
-        let others = self.node.all().iter().filter(|name| *name != self.node.name());
+        let others = self.node.names().direct.iter().filter(|name| *name != self.node.name());
         others.map(|other| format!(" AND {} > {}", sum(self.node.name()), sum(other))).collect()
     }
 
@@ -199,11 +231,12 @@ impl NodeRows<'_> {
         };
         let Some(copied) = integer(found.as_ref(0)).ok().flatten() else { return Ok(Ok(false)) };
         let source = found.as_ref(1).cloned().unwrap_or(Value::NULL);
-        let waits = copied == 0;
+        // Without one whose proofs do not count, a row is no less done.
+        let waits = copied == 0 && self.node.counts();
         let mut proven = self.proven(transaction, row.id).await?;
         if proven.iter().any(|(.., sum)| sum != md5) || (waits && proven.len() >= self.node.copies()) {
-            let void =
-                format!("DELETE FROM fleet_proof WHERE table_name=? AND row_id=? AND node IN ({})", self.node.list());
+            let all = self.node.list_of_all();
+            let void = format!("DELETE FROM fleet_proof WHERE table_name=? AND row_id=? AND node IN ({all})");
             transaction.exec_drop(void, (self.table, row.id.0)).await?;
             proven.clear();
         }
@@ -213,7 +246,7 @@ impl NodeRows<'_> {
         let name = self.node.name();
         let values = (self.table, row.id.0, name, mover, row.hold.taking, path, &md5[..]);
         transaction.exec_drop(insert, values).await?;
-        if !waits || row.attempts > 0 {
+        if !waits || row.attempts > 0 || self.node.feed().is_some() {
             for of in ["fleet_owed", "fleet_trouble"] {
                 let delete = format!("DELETE FROM {of} WHERE table_name=? AND node=? AND row_id=?");
                 transaction.exec_drop(delete, (self.table, name, row.id.0)).await?;
@@ -236,8 +269,7 @@ impl NodeRows<'_> {
         source: Value,
     ) -> Result<Result<bool, String>, Error> {
         let path_of = |name: &String| proven.iter().find(|(node, ..)| node == name).map(|(_, path, _)| path);
-        let all = self.node.all();
-        let Some(path) = all.iter().find_map(path_of).filter(|_| proven.len() >= self.node.copies()) else {
+        let Some(path) = self.node.counted().find_map(path_of).filter(|_| proven.len() >= self.node.copies()) else {
             return Ok(Ok(true));
         };
         let copied = format!(
@@ -251,7 +283,7 @@ impl NodeRows<'_> {
         if self.node.spread() == Spread::Share {
             return Ok(Ok(true));
         }
-        for lacking in all.iter().filter(|name| path_of(name).is_none()) {
+        for lacking in self.node.names().direct.iter().filter(|name| path_of(name).is_none()) {
             let owe = "INSERT IGNORE INTO fleet_owed (table_name, node, row_id, source) VALUES (?, ?, ?, ?)";
             transaction.exec_drop(owe, (self.table, lacking, id.0, &source)).await?;
         }
@@ -266,6 +298,9 @@ impl NodeRows<'_> {
         row: &Settled,
         (side, why): (FailedSide, &str),
     ) -> Result<Option<i64>, Error> {
+        if let Some(feed) = self.node.feed() {
+            return self.fail_relayed(transaction, feed, row, why).await;
+        }
         let table = quote(self.table);
         let lock = format!("SELECT copied, failed_copy_attempts FROM {table} WHERE id=? FOR UPDATE");
         let Some(found) = transaction.exec_first::<Row, _, _>(lock, (row.id.0,)).await? else { return Ok(None) };

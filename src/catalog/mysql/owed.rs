@@ -2,11 +2,12 @@
 
 use super::MySqlCatalog;
 use super::fleet::Ours;
-use super::nodes::{NodeRows, exist};
+use super::nodes::{NodeRows, exist, know_relays};
 use super::row::{integer, text};
+use super::table::quote;
 use crate::catalog::fleet::Fleet;
 use crate::catalog::nodes::{LackingCopy, NodeStand};
-use crate::catalog::{CatalogError, Md5, RecordId};
+use crate::catalog::{CatalogError, Md5, Note, RecordId};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row, Value};
 use std::ffi::OsString;
@@ -33,22 +34,27 @@ impl MySqlCatalog {
     /// How each of them stands to a row.
     pub(in crate::catalog) async fn stands(&self, id: RecordId) -> Result<Vec<NodeStand>, CatalogError> {
         let nodes = self.storage_nodes().await?;
-        let query = "SELECT p.path, UNIX_TIMESTAMP(p.at), o.row_id IS NOT NULL, t.of_source + t.of_node, t.why \
+        let known = self.run(async |conn| know_relays(conn).await).await?;
+        let from = if known { "(SELECT MIN(source) FROM fleet_relay WHERE table_name=tn AND node=n)" } else { "NULL" };
+        let query = format!(
+            "SELECT p.path, UNIX_TIMESTAMP(p.at), o.row_id IS NOT NULL, t.of_source + t.of_node, t.why, {from} \
                      FROM (SELECT ? AS tn, ? AS n, ? AS r) AS w \
                      LEFT JOIN fleet_proof AS p ON p.table_name=tn AND p.node=n AND p.row_id=r \
                      LEFT JOIN fleet_owed AS o ON o.table_name=tn AND o.node=n AND o.row_id=r \
-                     LEFT JOIN fleet_trouble AS t ON t.table_name=tn AND t.node=n AND t.row_id=r";
+                     LEFT JOIN fleet_trouble AS t ON t.table_name=tn AND t.node=n AND t.row_id=r"
+        );
         self.run(async |conn| {
             let mut stands = Vec::new();
             for node in nodes {
-                let Some(row) = conn.exec_first::<Row, _, _>(query, (&self.table.name, &node, id.0)).await? else {
+                let Some(row) = conn.exec_first::<Row, _, _>(&query, (&self.table.name, &node, id.0)).await? else {
                     continue;
                 };
                 let word = |index| text(row.as_ref(index)).ok().flatten();
                 let number = |index| integer(row.as_ref(index)).ok().flatten();
                 let at = word(1).and_then(|at| at.parse().ok()).or_else(|| number(1).map(|at| at as f64));
                 let failed = number(3).zip(word(4));
-                stands.push(NodeStand { proof: word(0).zip(at), owes: number(2) == Some(1), failed, node });
+                let (proof, from) = (word(0).zip(at), word(5));
+                stands.push(NodeStand { proof, owes: number(2) == Some(1), failed, from, node });
             }
             Ok(stands)
         })
@@ -114,6 +120,31 @@ impl MySqlCatalog {
             Ok(owed)
         })
         .await
+    }
+
+    /// Why the storage node alone gave rows up that is worked for, of so many at most.
+    pub(super) async fn given_up_here(&self, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        let Some(node) = &self.node else { return Ok(Vec::new()) };
+        let most = self.selection.max_attempts;
+        // Of a relayed one the row's own failures are no matter.
+        let of_row = if node.feed().is_some() { String::new() } else { format!("AND failed_copy_attempts < {most}") };
+        let query = format!(
+            "SELECT f.id, f.path, t.of_source + t.of_node, UNIX_TIMESTAMP(t.noted_at), t.why FROM fleet_trouble AS t \
+             JOIN {} AS f ON f.id=t.row_id WHERE t.table_name=? AND t.node=? AND {} {of_row} \
+             AND LEAST(t.of_source, IFNULL(f.failed_copy_attempts, 0)) + t.of_node >= {most} ORDER BY t.row_id LIMIT ?",
+            quote(&self.table.name),
+            self.targets()
+        );
+        let values = [Value::from(&self.table.name), node.name().into()].into_iter().chain(self.target_values());
+        let values = values.chain([Value::from(u64::try_from(limit).unwrap_or(u64::MAX))]).collect();
+        let rows = self.run(async |conn| conn.exec::<Row, _, _>(query, Params::Positional(values)).await).await?;
+        let note = |row: &Row| {
+            let number = |index| integer(row.as_ref(index)).ok().flatten();
+            let word = |index| text(row.as_ref(index)).ok().flatten();
+            let at = word(3).and_then(|at| at.parse().ok()).unwrap_or(0.0);
+            Some(Note { id: RecordId(number(0)?), path: word(1)?, attempts: number(2)?, reason: Some((at, word(4)?)) })
+        };
+        Ok(rows.iter().filter_map(note).collect())
     }
 
     /// The last row whose copy was proven at this place of the storage node.

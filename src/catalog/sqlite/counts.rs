@@ -16,6 +16,9 @@ impl SqliteCatalog {
 
     /// How many rows are in which state.
     pub(super) async fn count(&self) -> Result<Totals, CatalogError> {
+        if let Some((node, feed)) = self.relayed() {
+            return self.count_relayed(node, feed).await;
+        }
         let mut totals = match self.is_indexed().await? {
             true => self.count_by_indexes().await?,
             false => {
@@ -88,6 +91,9 @@ impl SqliteCatalog {
 
     /// The oldest timestamp of those that wait.
     pub(super) async fn oldest_waiting(&self) -> Result<Option<f64>, CatalogError> {
+        if let Some((node, feed)) = self.relayed() {
+            return self.oldest_relayed(node, feed).await;
+        }
         let indexed = self.run(|connection| has(connection, INDEX_UNCOPIED)).await?;
         let by = if indexed { format!("INDEXED BY {INDEX_UNCOPIED}") } else { String::new() };
         let query = format!(

@@ -19,6 +19,12 @@ type CopyAtPlace = Option<(i64, Vec<u8>)>;
 impl SqliteCatalog {
     /// The last row that has put a copy there, this one itself included, if it is one of the same file.
     pub(super) async fn last_of_same_file(&self, copy: &CopyPlace) -> Result<Option<RecordId>, CatalogError> {
+        if let Some((node, _)) = self.relayed() {
+            // The places are those of another node, which has seen to it that all rows of one are of the same file.
+            let (node, path) = (node.clone(), copy.path.clone());
+            let last = self.run(move |connection| nodes::last_proven_at(connection, &node, &path)).await?;
+            return Ok(last.map(|(id, _)| RecordId(id)));
+        }
         let last = match self.run(|connection| has(connection, INDEX_REMOTE)).await? {
             true => {
                 let (archive, path) = (self.archive.clone(), copy.path.clone());

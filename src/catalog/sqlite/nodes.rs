@@ -1,37 +1,48 @@
 //! The rows of a target as one of its storage nodes has them before it: what waits there, and what a proof of it makes of a row.
 
+use super::relays;
 use super::row::hex;
-use super::table::FILES;
-use crate::catalog::nodes::{NODE_TABLES, Spread, StorageNode, has_nodes};
-use crate::catalog::{FailedSide, Md5, RecordId, Settled};
+use super::table::{FILES, PATH_LIMIT};
+use crate::catalog::nodes::{NODE_TABLES, RELAY_TABLE, Spread, StorageNode, has_nodes};
+use crate::catalog::{FailedSide, Md5, Note, RecordId, Settled};
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, params};
 
-const CREATE: [&str; 3] = [
+const CREATE: [&str; 4] = [
     "CREATE TABLE fleet_node (table_name VARCHAR NOT NULL, target VARCHAR NOT NULL, node VARCHAR NOT NULL,
      PRIMARY KEY (table_name, target, node)) WITHOUT ROWID",
     "CREATE TABLE fleet_owed (table_name VARCHAR NOT NULL, node VARCHAR NOT NULL, row_id INTEGER NOT NULL, source VARCHAR,
      lacking INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (table_name, node, row_id)) WITHOUT ROWID",
     "CREATE TABLE fleet_trouble (table_name VARCHAR NOT NULL, node VARCHAR NOT NULL, row_id INTEGER NOT NULL, of_source INTEGER NOT NULL,
      of_node INTEGER NOT NULL, noted_at FLOAT NOT NULL, why VARCHAR NOT NULL, PRIMARY KEY (table_name, node, row_id)) WITHOUT ROWID",
+    "CREATE TABLE fleet_relay (table_name VARCHAR NOT NULL, target VARCHAR NOT NULL, node VARCHAR NOT NULL, source VARCHAR NOT NULL,
+     PRIMARY KEY (table_name, target, node)) WITHOUT ROWID",
 ];
 
 /// Whether the tables are there.
 pub(super) fn exist(connection: &Connection) -> Result<bool, Error> {
-    let mut there = connection.prepare("SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?")?;
     for name in NODE_TABLES {
-        if there.query_row([name], |row| row.get::<_, i64>(0))? == 0 {
+        if !has(connection, name)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
+/// Whether there is a table that says which of them are relayed.
+pub(super) fn know_relays(connection: &Connection) -> Result<bool, Error> {
+    has(connection, RELAY_TABLE)
+}
+
+fn has(connection: &Connection, table: &str) -> Result<bool, Error> {
+    let there = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?";
+    connection.prepare_cached(there)?.query_row([table], |row| row.get::<_, i64>(0)).map(|tables| tables > 0)
+}
+
 /// Creates those that are absent; whether each is new.
 pub(super) fn create(transaction: &Transaction<'_>) -> Result<Vec<(&'static str, bool)>, Error> {
     let mut created = Vec::new();
-    for (name, statement) in NODE_TABLES.into_iter().zip(CREATE) {
-        let there = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?";
-        let new = transaction.query_row(there, [name], |row| row.get::<_, i64>(0))? == 0;
+    for (name, statement) in NODE_TABLES.into_iter().chain([RELAY_TABLE]).zip(CREATE) {
+        let new = !has(transaction, name)?;
         if new {
             transaction.execute_batch(statement)?;
         }
@@ -49,9 +60,20 @@ pub(super) fn enter(
     node: Option<&StorageNode>,
 ) -> Result<Option<String>, Error> {
     if let Some(node) = node {
-        for name in node.all() {
+        let names = node.names();
+        for name in names.direct.iter().chain(names.relayed.iter().map(|(name, _)| name)) {
             let insert = "INSERT OR IGNORE INTO fleet_node (table_name, target, node) VALUES (?, ?, ?)";
             transaction.execute(insert, params![FILES, archive, name])?;
+        }
+        if know_relays(transaction)? {
+            for name in &names.direct {
+                let delete = "DELETE FROM fleet_relay WHERE table_name = ? AND target = ? AND node = ?";
+                transaction.execute(delete, params![FILES, archive, name])?;
+            }
+            for (name, from) in &names.relayed {
+                let put = "INSERT OR REPLACE INTO fleet_relay (table_name, target, node, source) VALUES (?, ?, ?, ?)";
+                transaction.execute(put, params![FILES, archive, name, from])?;
+            }
         }
         return Ok(None);
     }
@@ -158,7 +180,8 @@ pub(super) fn still_owed(connection: &Connection, node: &StorageNode, ids: &[Rec
     ids.iter().map(owed).map(|count| count.map(|count| count > 0)).collect()
 }
 
-/// Has a node owe its copy of a row, whatever it has proven; whether it is one that it may have.
+/// Has a node owe its copy of a row, whatever it has proven; whether it is one that it may have. A relayed one lacks what it
+/// has not proven, and its debts keep no file here.
 pub(super) fn owe(transaction: &Transaction<'_>, node: &str, row: (RecordId, &str)) -> Result<bool, Error> {
     let (id, md5) = row;
     let found =
@@ -170,11 +193,20 @@ pub(super) fn owe(transaction: &Transaction<'_>, node: &str, row: (RecordId, &st
         let delete = format!("DELETE FROM {table} WHERE table_name = ? AND node = ? AND row_id = ?");
         transaction.prepare_cached(&delete)?.execute(params![FILES, node, id.0])?;
     }
-    if !waits {
+    if !waits && fed_from(transaction, node)?.is_none() {
         let owe = "INSERT OR REPLACE INTO fleet_owed (table_name, node, row_id) VALUES (?, ?, ?)";
         transaction.prepare_cached(owe)?.execute(params![FILES, node, id.0])?;
     }
     Ok(true)
+}
+
+/// The node that feeds this one, if it is a relayed one.
+pub(super) fn fed_from(connection: &Connection, node: &str) -> Result<Option<String>, Error> {
+    if !know_relays(connection)? {
+        return Ok(None);
+    }
+    let query = "SELECT source FROM fleet_relay WHERE table_name = ? AND node = ? LIMIT 1";
+    connection.prepare_cached(query)?.query_row([FILES, node], |row| row.get(0)).optional()
 }
 
 /// The last row whose copy was proven at this place of the node, with its file.
@@ -219,8 +251,11 @@ pub(super) fn prove(
     let Some(waits) = found else { return Ok(false) };
     let old = "DELETE FROM fleet_proof WHERE table_name = ? AND row_id = ? AND sum <> ?";
     transaction.prepare_cached(old)?.execute(params![FILES, row.id.0, &md5[..]])?;
+    // Without one whose proofs do not count, a row is no less done.
+    let waits = waits && node.counts();
     if waits && proven(transaction, node, row)?.len() >= node.copies() {
-        let void = format!("DELETE FROM fleet_proof WHERE table_name = ? AND row_id = ? AND node IN ({})", node.list());
+        let all = node.list_of_all();
+        let void = format!("DELETE FROM fleet_proof WHERE table_name = ? AND row_id = ? AND node IN ({all})");
         transaction.prepare_cached(&void)?.execute(params![FILES, row.id.0])?;
     }
     let insert = "INSERT OR REPLACE INTO fleet_proof (table_name, row_id, node, mover, gen, path, sum, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
@@ -240,7 +275,7 @@ pub(super) fn prove(
 fn settle(transaction: &Transaction<'_>, node: &StorageNode, row: &Settled, now: f64) -> Result<(), Error> {
     let proven = proven(transaction, node, row)?;
     let path_of = |name: &String| proven.iter().find(|(node, _)| node == name).map(|(_, path)| path);
-    let Some(path) = node.all().iter().find_map(path_of).filter(|_| proven.len() >= node.copies()) else {
+    let Some(path) = node.counted().find_map(path_of).filter(|_| proven.len() >= node.copies()) else {
         return Ok(());
     };
     let copied = format!("UPDATE {FILES} SET remote_md5sum = local_md5sum, copied = ?, remote_path = ? WHERE id = ?");
@@ -248,7 +283,7 @@ fn settle(transaction: &Transaction<'_>, node: &StorageNode, row: &Settled, now:
     if node.spread() == Spread::Share {
         return Ok(());
     }
-    for lacking in node.all().iter().filter(|name| path_of(name).is_none()) {
+    for lacking in node.names().direct.iter().filter(|name| path_of(name).is_none()) {
         let owe = "INSERT OR IGNORE INTO fleet_owed (table_name, node, row_id) VALUES (?, ?, ?)";
         transaction.prepare_cached(owe)?.execute(params![FILES, lacking, row.id.0])?;
     }
@@ -272,6 +307,9 @@ pub(super) fn fail(
     trouble: (FailedSide, &str, f64),
 ) -> Result<Option<i64>, Error> {
     let (side, why, now) = trouble;
+    if let Some(feed) = node.feed() {
+        return relays::fail(transaction, (node, feed), row, (why, now));
+    }
     let found = format!(
         "SELECT remote_md5sum IS NOT local_md5sum, CAST(failed_copy_attempts AS INTEGER) FROM {FILES} WHERE id = ?"
     );
@@ -308,6 +346,31 @@ pub(super) fn fail(
     let why = crate::catalog::note::short(why);
     transaction.prepare_cached(put)?.execute(params![FILES, node.name(), row.id.0, of_source, of_node, now, why])?;
     Ok(Some(counted))
+}
+
+/// Why this node alone gave rows up, of so many at most.
+pub(super) fn given_up(
+    connection: &Connection,
+    node: &StorageNode,
+    of: (&str, i64),
+    limit: usize,
+) -> Result<Vec<Note>, Error> {
+    // Of a relayed one the row's own failures are no matter.
+    let of_row = if node.feed().is_some() { "" } else { "AND failed_copy_attempts < ?2" };
+    let query = format!(
+        "SELECT id, CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT), of_source + of_node, noted_at, why \
+         FROM fleet_trouble JOIN {FILES} ON id = row_id WHERE table_name = '{FILES}' AND node = '{}' AND archive_name = ?1 {of_row} \
+         AND min(of_source, CAST(failed_copy_attempts AS INTEGER)) + of_node >= ?2 ORDER BY row_id LIMIT ?3",
+        node.name()
+    );
+    let mut query = connection.prepare_cached(&query)?;
+    let room = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = query.query_map(params![of.0, of.1, room], |row| {
+        let path = row.get::<_, Option<String>>(1)?.unwrap_or_default();
+        let reason = Some((row.get(3)?, row.get(4)?));
+        Ok(Note { id: RecordId(row.get(0)?), path, attempts: row.get(2)?, reason })
+    });
+    rows?.collect()
 }
 
 /// Forgets the failures at storage nodes of rows that `meant` says, with its parameters; how many rows had been given up by

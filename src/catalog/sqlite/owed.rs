@@ -26,17 +26,26 @@ impl SqliteCatalog {
         if nodes.is_empty() {
             return Ok(Vec::new());
         }
+        let archive = self.archive.clone();
         self.run(move |connection| {
-            let query = "SELECT p.path, p.at, o.row_id IS NOT NULL, t.of_source + t.of_node, t.why FROM (SELECT ?1 AS tn, ?2 AS n, ?3 AS r) \
-                         LEFT JOIN fleet_proof AS p ON p.table_name = tn AND p.node = n AND p.row_id = r \
-                         LEFT JOIN fleet_owed AS o ON o.table_name = tn AND o.node = n AND o.row_id = r \
-                         LEFT JOIN fleet_trouble AS t ON t.table_name = tn AND t.node = n AND t.row_id = r";
-            let mut query = connection.prepare(query)?;
+            let from = match nodes::know_relays(connection)? {
+                true => "(SELECT source FROM fleet_relay WHERE table_name = tn AND target = ?4 AND node = n)",
+                false => "iif(?4 IS NULL, '', NULL)",
+            };
+            let query = format!(
+                "SELECT p.path, p.at, o.row_id IS NOT NULL, t.of_source + t.of_node, t.why, {from} \
+                 FROM (SELECT ?1 AS tn, ?2 AS n, ?3 AS r) \
+                 LEFT JOIN fleet_proof AS p ON p.table_name = tn AND p.node = n AND p.row_id = r \
+                 LEFT JOIN fleet_owed AS o ON o.table_name = tn AND o.node = n AND o.row_id = r \
+                 LEFT JOIN fleet_trouble AS t ON t.table_name = tn AND t.node = n AND t.row_id = r"
+            );
+            let mut query = connection.prepare(&query)?;
             let stand = |node: String| {
-                query.query_row(params![FILES, node, id.0], |row| {
+                query.query_row(params![FILES, node, id.0, archive], |row| {
                     let (path, at): (Option<String>, Option<f64>) = (row.get(0)?, row.get(1)?);
                     let (failures, why): (Option<i64>, Option<String>) = (row.get(3)?, row.get(4)?);
-                    Ok(NodeStand { node: node.clone(), proof: path.zip(at), owes: row.get(2)?, failed: failures.zip(why) })
+                    let (node, owes, failed, from) = (node.clone(), row.get(2)?, failures.zip(why), row.get(5)?);
+                    Ok(NodeStand { node, proof: path.zip(at), owes, failed, from })
                 })
             };
             nodes.into_iter().map(stand).collect()

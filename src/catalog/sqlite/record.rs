@@ -90,9 +90,10 @@ fn write_for<'a>(
                 }
             }
             Outcome::Failed { why, side } => {
-                if let Some(counted) = nodes::fail(transaction, by.0, row, (*side, why, now))? {
+                let side = by.0.side(*side);
+                if let Some(counted) = nodes::fail(transaction, by.0, row, (side, why, now))? {
                     changed += 1;
-                    if *side == FailedSide::Source {
+                    if side == FailedSide::Source {
                         notes.failed.push((row.id, counted, why));
                     }
                 }

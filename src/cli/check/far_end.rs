@@ -163,10 +163,18 @@ impl FarSide<'_> {
     }
 
     /// Whether a copy counts only once it is on the disk.
-    fn fsync(&self, far: FarProgram, report: &mut CheckReport) -> bool {
+    fn fsync(&mut self, far: FarProgram, report: &mut CheckReport) -> bool {
         match self.direction {
             Direction::Pull => report.ok("fsync", "done here: a copy counts once it is on the disk"),
-            Direction::Push if far.syncs() => report.ok("fsync", "known: a copy counts once it is on the disk"),
+            Direction::Push if far.syncs() => match self.sync_trouble(far) {
+                None => report.ok("fsync", "known: a copy counts once it and its name are on the disk"),
+                Some(why) => {
+                    let why = format!(
+                        "sync cannot be run, so the last names may be lost if the storage node loses power: {why}"
+                    );
+                    report.say("fsync", CheckStatus::Warn, &why);
+                }
+            },
             Direction::Push => {
                 let why = "not known before rsync 3.2.4: the last copies may be lost if the storage node loses power; \
                            install a newer rsync there, or name one with --rsync-path";
@@ -174,6 +182,18 @@ impl FarSide<'_> {
             }
         }
         far.syncs()
+    }
+
+    /// What keeps the names of copies from being synced. Our own program does it itself.
+    fn sync_trouble(&mut self, far: FarProgram) -> Option<String> {
+        if far == FarProgram::Ours {
+            return None;
+        }
+        match self.connect.run(&["sync".into(), "/".into()]) {
+            Ok(output) if output.status == Some(0) => None,
+            Ok(output) => Some(first_line(&[output.stderr, output.stdout].concat())),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     /// Which program serves there; gives whether it knows `--fsync`, `None` when there is no program at all.

@@ -67,23 +67,25 @@ async fn show_in(args: &ShowArgs, catalog: &AnyCatalog) -> Result<u8> {
 
 /// How a storage node stands to a row, in words.
 fn words_of(stand: &NodeStand) -> String {
-    let NodeStand { node, proof, owes, failed } = stand;
-    let state = match (proof, owes) {
-        (Some((path, at)), _) => format!("{path}, proven on {}", moment(*at)),
-        (None, true) => "owes its copy".to_owned(),
-        (None, false) => "has no proven copy".to_owned(),
+    let NodeStand { node, proof, owes, failed, from } = stand;
+    let state = match (proof, owes, from) {
+        (Some((path, at)), ..) => format!("{path}, proven on {}", moment(*at)),
+        (None, _, Some(from)) => format!("has no proven copy; it comes from {from}, by `relay`"),
+        (None, true, None) => "owes its copy".to_owned(),
+        (None, false, None) => "has no proven copy".to_owned(),
     };
     let failed = failed.as_ref().map(|(times, why)| format!("; failed {times} times, the last because {why}"));
     format!("{node}: {state}{}", failed.unwrap_or_default())
 }
 
 fn json_of(stands: &[NodeStand]) -> serde_json::Value {
-    let one = |NodeStand { node, proof, owes, failed }: &NodeStand| {
+    let one = |NodeStand { node, proof, owes, failed, from }: &NodeStand| {
         serde_json::json!({
             "node": node,
             "copy": proof.as_ref().map(|(path, _)| path),
             "proven_at": proof.as_ref().map(|(_, at)| at),
             "owes": owes,
+            "from": from,
             "attempts": failed.as_ref().map_or(0, |(times, _)| *times),
             "reason": failed.as_ref().map(|(_, why)| why),
         })

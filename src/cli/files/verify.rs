@@ -194,7 +194,7 @@ impl Audit<'_> {
         for row in page {
             let copy = match self.stand(row).await? {
                 None => copy_of(row, &self.service.data_dir),
-                Some(NodeStand { owes: true, .. }) => {
+                Some(NodeStand { owes: true, .. } | NodeStand { proof: None, from: Some(_), .. }) => {
                     self.tally.owed += 1;
                     continue;
                 }

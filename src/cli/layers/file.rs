@@ -21,6 +21,14 @@ const TARGET: &str = "target";
 /// The same of storage nodes, and the option with the names of all.
 const NODE: &str = "node";
 const NODES: &str = "nodes";
+/// What feeds a relayed node, in its table, and the options that say it.
+const FROM: &str = "from";
+const RELAYS: &str = "relays";
+const FROM_DATA_DIR: &str = "from-data-dir";
+/// Where a node is.
+const HOST: &str = "storage-host";
+const PORT: &str = "ssh-port";
+const DATA_DIR: &str = "data-dir";
 
 /// A configuration file as read.
 pub(in crate::cli) struct ConfigFile {
@@ -37,6 +45,8 @@ pub(super) struct ConfiguredTarget {
     /// What it is called in logs and by `--only`.
     pub(super) name: String,
     pub(super) own: Settings,
+    /// Of a storage node: the one that feeds it, if it is a relayed one.
+    pub(super) from: Option<String>,
 }
 
 impl ConfiguredTarget {
@@ -59,6 +69,8 @@ pub(in crate::cli) enum FileError {
     Unreadable { path: PathBuf, why: String },
     #[error("{}, line {line}: {why}", path.display())]
     Content { path: PathBuf, line: usize, why: String },
+    #[error("{}: the nodes {one} and {other} are one place; give each a storage-host or a data-dir of its own", path.display())]
+    OnePlace { path: PathBuf, one: String, other: String },
 }
 
 /// A file at work on.
@@ -89,6 +101,31 @@ impl ConfigFile {
     /// Whose rows are copied where no target says it.
     pub(super) fn common_rows(&self) -> BTreeSet<String> {
         rows(&self.common).into_iter().collect()
+    }
+
+    /// What a relayed node takes over from the one that feeds it, for a target whose settings these are. The error: both are
+    /// one place.
+    pub(super) fn fed(&self, node: &ConfiguredTarget, levels: &[&Settings]) -> Result<Settings, FileError> {
+        let mut others = self.nodes.iter().filter(|source| source.name != node.name);
+        let Some(source) = others.find(|source| Some(&source.name) == node.from.as_ref()) else {
+            return Ok(Settings::new());
+        };
+        let said = |of: &ConfiguredTarget, option: &str| {
+            let all = std::iter::once(&of.own).chain(levels.iter().copied());
+            all.filter_map(|level| level.get(option)).next().cloned()
+        };
+        let place = |of| [HOST, PORT, DATA_DIR].map(|option| said(of, option).map(|said| said.values));
+        if place(node) == place(source) {
+            let (one, other, path) = (node.name.clone(), source.name.clone(), self.path.clone());
+            return Err(FileError::OnePlace { path, one, other });
+        }
+        let data_dir = said(source, DATA_DIR);
+        Ok(data_dir.map(|setting| (FROM_DATA_DIR.to_owned(), setting)).into_iter().collect())
+    }
+
+    /// The names of the storage nodes that others feed.
+    pub(super) fn relayed(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().filter(|node| node.from.is_some()).map(|node| node.name.as_str())
     }
 
     /// Those of the storage nodes.
@@ -126,7 +163,7 @@ impl ConfigReading<'_> {
             let (name, at) = (key.get_ref().as_ref(), key.span().start);
             match value.get_ref() {
                 DeValue::Array(tables) if name == TARGET && tables.iter().any(|one| one.get_ref().is_table()) => {
-                    targets = self.tables(TARGET, tables, |at, table| self.target(at, table))?;
+                    targets = self.tables(TARGET, tables, |at, table| self.target(at, table, None))?;
                 }
                 DeValue::Array(tables) if name == NODE && tables.iter().any(|one| one.get_ref().is_table()) => {
                     nodes = self.tables(NODE, tables, |at, table| self.node(at, table))?;
@@ -177,7 +214,13 @@ impl ConfigReading<'_> {
         if !table.iter().any(|(key, _)| key.get_ref().as_ref() == NAME) {
             return self.wrong(at, "a node needs a name, such as name = \"storage-a\"");
         }
-        let node = self.target(at, table)?;
+        let line = table.iter().find(|(key, _)| key.get_ref().as_ref() == FROM);
+        let from = match line.map(|(key, value)| (key.span().start, value.get_ref())) {
+            None => None,
+            Some((_, DeValue::String(from))) if !from.is_empty() => Some(from.to_string()),
+            Some((at, _)) => return self.wrong(at, "from is the name of another node, such as from = \"storage-a\""),
+        };
+        let node = self.target(at, table, from)?;
         match rows(&node.own).is_empty() {
             true => Ok(node),
             false => self.wrong(at, "a node has the copies of all targets; say whose files these are in a [[target]]"),
@@ -186,20 +229,30 @@ impl ConfigReading<'_> {
 
     /// Tells each node which one it is.
     fn enter(&self, nodes: &mut [ConfiguredTarget]) {
-        let names: Vec<OsString> = nodes.iter().map(|node| node.name.clone().into()).collect();
+        let direct = nodes.iter().filter(|node| node.from.is_none());
+        let names: Vec<OsString> = direct.map(|node| node.name.clone().into()).collect();
+        let pair = |node: &ConfiguredTarget| Some(format!("{}:{}", node.name, node.from.as_ref()?).into());
+        let relays: Vec<OsString> = nodes.iter().filter_map(pair).collect();
         for node in nodes {
             let origin = SettingOrigin::Node(node.name.clone());
             let setting = |values| Setting { values, origin: origin.clone() };
             node.own.insert(NODE.to_owned(), setting(vec![node.name.clone().into()]));
-            node.own.insert(NODES.to_owned(), setting(names.clone()));
+            for (option, values) in [(NODES, &names), (RELAYS, &relays)] {
+                if !values.is_empty() {
+                    node.own.insert(option.to_owned(), setting(values.clone()));
+                }
+            }
         }
     }
 
-    fn target(&self, at: usize, table: &DeTable<'_>) -> Result<ConfiguredTarget, FileError> {
+    /// `from`: what was read of such a line, which a target has none of.
+    fn target(&self, at: usize, table: &DeTable<'_>, from: Option<String>) -> Result<ConfiguredTarget, FileError> {
         let (mut own, mut name) = (Settings::new(), None);
         for (key, value) in table {
             let (key, at) = (key.get_ref().as_ref(), key.span().start);
             match (key, value.get_ref()) {
+                // Read already.
+                (FROM, _) if from.is_some() => {}
                 (NAME, DeValue::String(text)) if !text.is_empty() => name = Some(text.to_string()),
                 (NAME, _) => return self.wrong(at, "the name of a target is a text, such as name = \"timestreams\""),
                 (_, DeValue::Table(_)) => return self.wrong(at, format!("there is no table {key} in a target")),
@@ -210,7 +263,7 @@ impl ConfigReading<'_> {
         if name.is_empty() {
             return self.wrong(at, "a target needs a name, or the target or archive-name whose files it copies");
         }
-        Ok(ConfiguredTarget { name, own })
+        Ok(ConfiguredTarget { name, own, from })
     }
 
     fn setting(&self, settings: &mut Settings, key: &str, at: usize, value: &DeValue<'_>) -> Result<(), FileError> {

@@ -89,6 +89,13 @@ impl Work<'_> {
                     dest.drop_partial(name);
                 }
             }
+            // Who asks for a word on it counts it as a copy; whoever brought it may have been killed before it was on the disk.
+            if self.options.fsync && self.options.remove_source_files && !self.options.dry_run {
+                let synced = dest.sync_standing(name);
+                if self.board.or_complain(synced).is_none() {
+                    return Ok(());
+                }
+            }
             let (flags, unknown) = self.further(Some(dest), name, entry, true, reported(&change));
             // The ACL brings the permissions, and stock's report of them with it.
             let by_acl =

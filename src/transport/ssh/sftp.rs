@@ -79,7 +79,14 @@ pub struct SftpStat {
 
 /// Connections to one server that ended while it was to sync a file, none of which had ever done so; the connections in
 /// a row share the count.
-pub(super) type LostInSync = Arc<AtomicU32>;
+pub(super) type LostInSync = Arc<SyncLosses>;
+
+/// Where connections ended, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct SyncLosses {
+    files: AtomicU32,
+    directories: AtomicU32,
+}
 
 /// Bytes that any link is given at once. libssh2 hears no answer before all are sent, so that a slow one would seem to stall.
 const TRUSTED: usize = 256 << 10;
@@ -99,6 +106,8 @@ pub struct Sftp {
     stall_limit: Duration,
     /// Whether the server can sync, once that is known.
     syncs: Option<bool>,
+    /// Whether it can sync a directory.
+    syncs_names: Option<bool>,
     /// Connections that ended in a sync, one after the other, before this one.
     lost_in_sync: LostInSync,
     /// Whether it has refused to set permissions or times.
@@ -137,6 +146,7 @@ impl Sftp {
             ahead,
             trusted: Cell::new(TRUSTED),
             syncs: None,
+            syncs_names: None,
             lost_in_sync,
             keeps_its_own: false,
             refused: Vec::new(),
@@ -362,7 +372,7 @@ impl Sftp {
     /// Syncs a file. A server that has never done so may refuse it, in any words.
     fn sync(&mut self, file: &mut File) -> Result<(), SftpError> {
         let known = self.syncs.is_some();
-        if !known && self.lost_in_sync.load(Relaxed) >= LOST_IN_SYNC_MOST {
+        if !known && self.lost_in_sync.files.load(Relaxed) >= LOST_IN_SYNC_MOST {
             self.syncs = Some(false);
             self.refused.push(format!(
                 "its connection ended {LOST_IN_SYNC_MOST} times when it was to sync a file, so it is not asked any more, and \
@@ -373,16 +383,16 @@ impl Sftp {
         let refusal = match self.drive(|| file.fsync()) {
             Ok(()) => {
                 self.syncs = Some(true);
-                self.lost_in_sync.store(0, Relaxed);
+                self.lost_in_sync.files.store(0, Relaxed);
                 return Ok(());
             }
             Err(error) if !known && error.is_of_the_line() => {
-                self.lost_in_sync.fetch_add(1, Relaxed);
+                self.lost_in_sync.files.fetch_add(1, Relaxed);
                 return Err(error);
             }
             Err(error) if known => return Err(error),
             Err(error) => {
-                self.lost_in_sync.store(0, Relaxed);
+                self.lost_in_sync.files.store(0, Relaxed);
                 error
             }
         };
@@ -396,6 +406,55 @@ impl Sftp {
                 Ok(())
             }
         }
+    }
+
+    /// Syncs a file that is there, where the server can.
+    pub fn sync_file(&mut self, path: &Path) -> Result<(), SftpError> {
+        if self.syncs == Some(false) {
+            return Ok(());
+        }
+        let mut file = self.drive(|| self.sftp.open_mode(path, OpenFlags::READ, 0, OpenType::File))?;
+        let synced = self.sync(&mut file);
+        self.close(file).and(synced)
+    }
+
+    /// Syncs a directory, so that the names in it outlast a power cut, where the server syncs files. One that does not do
+    /// this is not asked again.
+    pub fn sync_dir(&mut self, path: &Path) -> Result<(), SftpError> {
+        if self.syncs != Some(true) || self.syncs_names == Some(false) {
+            return Ok(());
+        }
+        let known = self.syncs_names.is_some();
+        if !known && self.lost_in_sync.directories.load(Relaxed) >= LOST_IN_SYNC_MOST {
+            self.leave_names(&format!("its connection ended {LOST_IN_SYNC_MOST} times at that"));
+            return Ok(());
+        }
+        let synced =
+            self.drive(|| self.sftp.open_mode(path, OpenFlags::READ, 0, OpenType::File)).and_then(|mut file| {
+                let synced = self.drive(|| file.fsync());
+                self.close(file).and(synced)
+            });
+        match synced {
+            Ok(()) => {
+                self.syncs_names = Some(true);
+                self.lost_in_sync.directories.store(0, Relaxed);
+                Ok(())
+            }
+            Err(error) if error.is_of_the_line() && !known => {
+                self.lost_in_sync.directories.fetch_add(1, Relaxed);
+                Err(error)
+            }
+            Err(error) if known || error.is_of_the_line() => Err(error),
+            Err(refusal) => {
+                self.leave_names(&refusal.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn leave_names(&mut self, why: &str) {
+        self.syncs_names = Some(false);
+        self.refused.push(format!("it syncs no directories ({why}), so the last names may be lost if it loses power"));
     }
 
     /// A file to be written in ranges: a new one with these permissions, or one that is there already and stays as it is
