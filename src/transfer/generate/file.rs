@@ -177,10 +177,12 @@ impl Work<'_> {
         let (name, redo) = (self.target.name(entry), turn == Turn::Redo);
         let mut choice = self.choose(dest, name, entry, found);
         let mut bringing = None;
-        if found.is_none() && !redo && choice.basis == Basis::Destination {
-            if let Some((staged, begun)) = self.stage(dest, name, entry)? {
-                (choice.basis, bringing) = (Basis::Staged(staged), Some(begun));
-            }
+        if found.is_none()
+            && !redo
+            && choice.basis == Basis::Destination
+            && let Some((staged, begun)) = self.stage(dest, name, entry)?
+        {
+            (choice.basis, bringing) = (Basis::Staged(staged), Some(begun));
         }
         let mut header = ItemHeader { flags: ItemFlags::TRANSFER, ..ItemHeader::default() };
         header.flags = match found.or(choice.compared.as_ref()) {
