@@ -175,8 +175,7 @@ impl ArchiverSettings {
                     false => " from that of another node, `files recopy --source` from the file",
                 };
                 format!(
-                    "the copy of {node} cannot be used: {why}. `files verify --node {node} --repair` has a bad one made \
-                     again{more}"
+                    "the copy of {node} cannot be used (`files verify --node {node} --repair` has a bad one made again{more}): {why}"
                 )
             }
             _ => why,

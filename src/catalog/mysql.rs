@@ -463,6 +463,37 @@ impl MySqlCatalog {
     }
 }
 
+impl MySqlCatalog {
+    /// What is noted of rows that were given up, by the rows themselves.
+    async fn notes_of_rows(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        if matches!(which, Retry::Ids(ids) if ids.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let (condition, values) = self.meant(which);
+        let table = quote(&self.table.name);
+        let noted = self.run(async |conn| note::exist(conn).await).await?;
+        let by_index = match which {
+            Retry::Ids(_) => Some(""),
+            _ if self.has_index(INDEX_FAILED).await? => Some("FORCE INDEX (archiver_failed)"),
+            _ => None,
+        };
+        if let Some(by) = by_index {
+            let meant = (format!("{by} WHERE {condition}"), values);
+            return self.run(async |conn| note::read(conn, &table, noted, meant, limit).await).await;
+        }
+        let (mut after, mut notes) = (i64::MIN, Vec::new());
+        while notes.len() < limit
+            && let Some((last, _)) = self.reach_of_a_look(after).await?
+        {
+            let meant = (format!("WHERE id > {after} AND id <= {last} AND {condition}"), values.clone());
+            let room = limit - notes.len();
+            notes.extend(self.run(async |conn| note::read(conn, &table, noted, meant, room).await).await?);
+            after = last;
+        }
+        Ok(notes)
+    }
+}
+
 impl Catalog for MySqlCatalog {
     async fn claim(&self) -> Result<Claimed, CatalogError> {
         if let Some(fleet) = &self.fleet {
@@ -601,29 +632,12 @@ impl Catalog for MySqlCatalog {
     }
 
     async fn given_up(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
-        if matches!(which, Retry::Ids(ids) if ids.is_empty()) {
-            return Ok(Vec::new());
-        }
-        let (condition, values) = self.meant(which);
-        let table = quote(&self.table.name);
-        let noted = self.run(async |conn| note::exist(conn).await).await?;
-        let by_index = match which {
-            Retry::Ids(_) => Some(""),
-            _ if self.has_index(INDEX_FAILED).await? => Some("FORCE INDEX (archiver_failed)"),
-            _ => None,
+        let mut notes = match self.relayed() {
+            Some(_) => Vec::new(),
+            None => self.notes_of_rows(which, limit).await?,
         };
-        if let Some(by) = by_index {
-            let meant = (format!("{by} WHERE {condition}"), values);
-            return self.run(async |conn| note::read(conn, &table, noted, meant, limit).await).await;
-        }
-        let (mut after, mut notes) = (i64::MIN, Vec::new());
-        while notes.len() < limit
-            && let Some((last, _)) = self.reach_of_a_look(after).await?
-        {
-            let meant = (format!("WHERE id > {after} AND id <= {last} AND {condition}"), values.clone());
-            let room = limit - notes.len();
-            notes.extend(self.run(async |conn| note::read(conn, &table, noted, meant, room).await).await?);
-            after = last;
+        if *which == Retry::All {
+            notes.extend(self.given_up_here(limit - notes.len().min(limit)).await?);
         }
         Ok(notes)
     }

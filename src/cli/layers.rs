@@ -114,6 +114,8 @@ pub(super) enum LayerError {
 struct Layers {
     /// The verb's command, as the parser has it.
     leaf: Command,
+    /// The verb, of several words the first one.
+    verb: String,
     /// Long names of the options that were typed.
     typed: BTreeSet<String>,
     only: Vec<String>,
@@ -265,6 +267,7 @@ impl Layers {
     fn find(args: &[OsString]) -> Result<Option<Self>, LayerError> {
         let mut command = Flags::command().ignore_errors(true);
         let Ok(matches) = command.try_get_matches_from_mut(args) else { return Ok(None) };
+        let verb = matches.subcommand_name().unwrap_or_default().to_owned();
         let (leaf, matches) = leaf_of(&command, &matches);
         if leaf.get_arguments().all(|arg| arg.get_id() != "config") {
             return Ok(None);
@@ -292,6 +295,7 @@ impl Layers {
             variables: variables.collect(),
             file,
             leaf: leaf.clone(),
+            verb,
         }))
     }
 
@@ -362,20 +366,22 @@ impl Layers {
         };
         let unnamed = unnamed.join("+");
         // Where nobody chooses, those are meant that this verb is for.
-        let is_meant = |node: &&ConfiguredTarget| match (&self.node, self.leaf.get_name()) {
+        let is_meant = |node: &&ConfiguredTarget| match (&self.node, self.verb.as_str()) {
             (Some(name), _) => node.name == *name,
             (None, RELAY) => node.from.is_some(),
-            (None, "run" | "check") => node.from.is_none(),
+            (None, "check") => node.from.is_none(),
             (None, _) => true,
         };
         let meant: Vec<&ConfiguredTarget> = file.nodes.iter().filter(is_meant).collect();
-        let on = |target: &ChosenTarget<'a>, node: &'a ConfiguredTarget| ChosenTarget {
-            name: Some(format!("{}@{}", target.name.as_ref().unwrap_or(&unnamed), node.name)),
-            levels: std::iter::once(&node.own).chain(target.levels.iter().copied()).collect(),
-            fed: file.fed(node, &target.levels),
-            own: target.own + 1,
+        let on = |target: &ChosenTarget<'a>, node: &'a ConfiguredTarget| {
+            Ok(ChosenTarget {
+                name: Some(format!("{}@{}", target.name.as_ref().unwrap_or(&unnamed), node.name)),
+                levels: std::iter::once(&node.own).chain(target.levels.iter().copied()).collect(),
+                fed: file.fed(node, &target.levels)?,
+                own: target.own + 1,
+            })
         };
-        Ok(targets.iter().flat_map(|target| meant.iter().map(move |node| on(target, node))).collect())
+        targets.iter().flat_map(|target| meant.iter().map(move |node| on(target, node))).collect()
     }
 
     /// One setting for each option that was not typed. What excludes a stronger one gives way to it.

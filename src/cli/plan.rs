@@ -106,6 +106,20 @@ fn storage_node(args: &ServiceArgs, database: &Database) -> Result<Option<Storag
     StorageNode::new(name.clone(), names, spread, feed).map(Some).map_err(anyhow::Error::msg)
 }
 
+/// Whether the storage node that is worked for is one that another feeds.
+pub(super) fn is_relayed(args: &NodeArgs) -> bool {
+    relayed(args).any(|(name, _)| args.node.as_deref() == Some(name))
+}
+
+/// The storage nodes that others feed, and by which, where one is worked for that gets its files from here.
+pub(super) fn left_to_relay(args: &NodeArgs) -> Vec<(&str, &str)> {
+    if is_relayed(args) { Vec::new() } else { relayed(args).collect() }
+}
+
+fn relayed(args: &NodeArgs) -> impl Iterator<Item = (&str, &str)> {
+    args.relays.iter().filter_map(|pair| pair.split_once(':'))
+}
+
 /// Where the copies of the node are that feeds this one.
 fn feed(args: &ServiceArgs, node: String, database: &Database) -> Result<RelayFeed> {
     let NodeArgs { from_dir, from_data_dir, .. } = &args.nodes;
@@ -117,6 +131,12 @@ fn feed(args: &ServiceArgs, node: String, database: &Database) -> Result<RelayFe
     if !here.is_absolute() {
         bail!(
             "The archive of {node} is in {}; name its folder on this machine from / on, with --from-dir",
+            here.display()
+        );
+    }
+    if args.storage_host.is_none() && Path::new(&args.data_dir) == here {
+        bail!(
+            "The copies would be where those of {node} are, in {}; give each node a place of its own",
             here.display()
         );
     }

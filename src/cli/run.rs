@@ -7,6 +7,7 @@ use super::console::open_doors;
 use super::flags::NodeArgs;
 use super::layers::NamedRun;
 use super::output::Screen;
+use super::plan;
 use super::site::{exit_code, start_log_of};
 use crate::console::Consoles;
 use crate::ocs::site::Resolved;
@@ -19,10 +20,9 @@ use target::RunTarget;
 /// Copies to relayed storage nodes what those that feed them have proven.
 pub(super) fn relay(targets: Vec<NamedRun>, again: &dyn Fn() -> Result<Vec<NamedRun>>) -> Result<u8> {
     for one in &targets {
-        let NodeArgs { node, relays, .. } = &one.args.service.nodes;
-        let is_relayed = |name: &String| relays.iter().any(|pair| pair.split(':').next() == Some(name));
-        if !node.as_ref().is_some_and(is_relayed) {
-            let node = node.as_deref().unwrap_or("none");
+        let nodes = &one.args.service.nodes;
+        if !plan::is_relayed(nodes) {
+            let node = nodes.node.as_deref().unwrap_or("none");
             bail!(
                 "`relay` is for a storage node that is fed from another one, and {node} is not; `run` copies to it from here"
             );
@@ -31,13 +31,18 @@ pub(super) fn relay(targets: Vec<NamedRun>, again: &dyn Fn() -> Result<Vec<Named
     run(targets, None, again)
 }
 
+/// Takes those out that are left to a relay, beside others that are not: what these lack may come from there.
+fn take_relayed(targets: &mut Vec<NamedRun>) -> Vec<NamedRun> {
+    let is_left = |one: &NamedRun| plan::is_relayed(&one.args.service.nodes);
+    if targets.iter().all(is_left) {
+        return Vec::new();
+    }
+    targets.extract_if(.., |one| is_left(one)).collect()
+}
+
 /// Says which storage nodes others are to copy to.
 fn leave_relayed(args: &NodeArgs) {
-    let relayed = || args.relays.iter().filter_map(|pair| pair.split_once(':'));
-    if relayed().any(|(name, _)| args.node.as_deref() == Some(name)) {
-        return;
-    }
-    for (name, from) in relayed() {
+    for (name, from) in plan::left_to_relay(args) {
         tracing::info!(
             event = "left_to_relay",
             "Storage node {name} is fed from {from}, and left to `pysmurf-archiver relay --node {name}` there"
@@ -51,6 +56,7 @@ pub(super) fn run(
     agent: Option<Resolved>,
     again: &dyn Fn() -> Result<Vec<NamedRun>>,
 ) -> Result<u8> {
+    let elsewhere = take_relayed(&mut targets);
     let Some(first) = targets.first().map(|one| one.args.clone()) else { return Ok(0) };
     let mut screen = Screen::new(first.once && !first.service.log.quiet);
     if let Some(agent) = &agent {
@@ -72,7 +78,7 @@ pub(super) fn run(
     leave_relayed(&first.service.nodes);
     let instance = agent.as_ref().map(|agent| agent.instance_id.as_str());
     let mut planned = targets.into_iter().map(|one| RunTarget::plan(one, instance)).collect::<Result<Vec<_>>>()?;
-    RunTarget::introduce(&mut planned)?;
+    RunTarget::introduce(&mut planned, &elsewhere)?;
     let runtime = runtime()?;
     let consoles = Consoles::default();
     planned.iter().for_each(|target| consoles.add(&target.run.console));

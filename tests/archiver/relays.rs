@@ -126,6 +126,16 @@ fn copy_is_bad(site: &Site) {
         show.args(["files", "show", "--id", id, "--db", &site.url()]).args(name);
         Run::to_end(show).log
     };
+    let status = || -> serde_json::Value {
+        let report = told(site, &["status", "--fleet", "--json"], 0);
+        serde_json::from_str::<serde_json::Value>(&report).unwrap()["fleets"][0]["nodes"].clone()
+    };
+    assert_eq!([0, 1].map(|at| status()[at]["owed"].as_u64()), [Some(0), Some(2)]);
+    let checked = told(site, &["check", "--node", "b"], 0);
+    assert!(
+        checked.contains("0 pending, 2 given up, 10 copied") && checked.contains("the copy of a cannot be used"),
+        "{checked}"
+    );
     for id in ["2", "3"] {
         let shown = show(id);
         assert!(
@@ -161,6 +171,27 @@ fn a_bad_copy_is_not_spread_by_mariadb() {
     let common = format!("{SILENT}\nexisting = 'replace'");
     let Some(site) = Site::relaying(PAIR, &common, Some("relay_bad")) else { return };
     copy_is_bad(&site);
+}
+
+#[test]
+fn a_relay_reads_where_it_sees_the_other_archive_and_writes_by_our_own_far_end() {
+    let Some(site) = Site::relaying(PAIR, SILENT, Some("relay_seen")) else { return };
+    site.register(0..30);
+    site.start(&["--once"]).wait(PATIENCE).expect(0);
+    fs::rename(site.at("a"), site.place.path("mounted")).unwrap();
+    let mut text = fs::read_to_string(site.place.path("config.toml")).unwrap();
+    let program = env!("CARGO_BIN_EXE_pysmurf-archiver");
+    text += &format!("from-dir = '{}'\nrsync-path = '{program}'\n", site.place.path("mounted").display());
+    fs::write(site.place.path("config.toml"), text).unwrap();
+    let copied = relay(&site, &["--once"]).wait(PATIENCE).expect(0);
+    assert!(copied.log.contains("Ended: Drained"), "{}", copied.log);
+    assert_eq!(site.expect_whole("b"), 30);
+    fs::rename(site.place.path("mounted"), site.at("a")).unwrap();
+    let checked = told(&site, &["check"], 0);
+    assert!(checked.contains("node b") && checked.contains("`check --node b` there looks at it"), "{checked}");
+    let configured = told(&site, &["config", "check"], 0);
+    assert!(configured.contains("# All 2 targets can be used"), "{configured}");
+    assert!(configured.contains("from-data-dir"), "{configured}");
 }
 
 #[test]
@@ -201,6 +232,45 @@ fn a_relayed_storage_node_that_was_wiped_is_filled_again_from_the_one_that_feeds
     assert_eq!([site.expect_whole("a"), site.expect_whole("b")], [10, 10]);
 }
 
+fn first_one_is_wiped(site: &Site) {
+    site.register(0..8);
+    let run = site.start(&[]);
+    let other = relay(site, &[]);
+    wait_until("both have all", || site.proven("b") == 8 && site.copied() == 8);
+    if site.table.is_none() {
+        wait_until("local files go", || site.count("FILES WHERE removed > 0") == 8);
+    }
+    fs::remove_dir_all(site.at("a")).unwrap();
+    fs::create_dir(site.at("a")).unwrap();
+    let long_ago = if site.table.is_some() { "'2001-01-01'" } else { "1" };
+    site.run_sql(&format!("UPDATE fleet_proof SET at={long_ago} WHERE node='b'"));
+    site.tell(&["files", "owe", "--node", "a", "--all"]);
+    wait_until("it has all again", || site.proven("a") == 8 && site.count("fleet_owed") == 0);
+    for run in [run, other] {
+        run.terminate().0.expect(0);
+    }
+    assert_eq!([site.expect_whole("a"), site.expect_whole("b")], [8, 8]);
+    assert_eq!(
+        site.count(&format!("fleet_proof WHERE node='b' AND at={long_ago}")),
+        8,
+        "what is there is not sent anew"
+    );
+}
+
+#[test]
+fn a_storage_node_that_was_wiped_is_filled_from_the_one_that_it_feeds() {
+    let common = format!("{SILENT}\nfill-dir = 'fill'\ndelete-local-after = 0");
+    let Some(site) = Site::relaying(PAIR, &common, None) else { return };
+    first_one_is_wiped(&site);
+}
+
+#[test]
+fn a_storage_node_that_was_wiped_is_filled_from_the_one_that_it_feeds_by_mariadb() {
+    let common = format!("{SILENT}\nfill-dir = 'fill'");
+    let Some(site) = Site::relaying(PAIR, &common, Some("relay_wiped")) else { return };
+    first_one_is_wiped(&site);
+}
+
 #[test]
 fn a_row_that_is_put_back_goes_on_anew() {
     let Some(site) = Site::relaying(PAIR, SILENT, None) else { return };
@@ -238,6 +308,12 @@ fn what_cannot_be_relayed_is_refused_with_what_to_do() {
         let refused = with(from, to, words);
         assert!(refused.contains(expected), "{expected}: {refused}");
     }
+    let [place_of_a, place_of_b] = ["a", "b"].map(|node| {
+        let (port, dir) = (site.sshd(node).port, site.at(node));
+        format!(":{port}'\ndata-dir = '{}'", dir.display())
+    });
+    let refused = with(&place_of_b, &place_of_a, &[]);
+    assert!(refused.contains("the nodes b and a are one place"), "{refused}");
     // Tables of an older version are taken over.
     site.run_sql("DROP TABLE fleet_relay");
     site.start(&["--once"]).wait(PATIENCE).expect(0);

@@ -104,7 +104,7 @@ pub(super) async fn owe(
         transaction.exec_drop(delete, (table, node, id.0)).await?;
     }
     let copied = integer(found.as_ref(0)).ok().flatten().is_some_and(|copied| copied != 0);
-    if copied && !is_relayed(transaction, table, node).await? {
+    if copied && fed_from(transaction, table, node).await?.is_none() {
         let owe =
             "INSERT INTO fleet_owed (table_name, node, row_id) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE lacking=0";
         transaction.exec_drop(owe, (table, node, id.0)).await?;
@@ -112,12 +112,14 @@ pub(super) async fn owe(
     Ok(true)
 }
 
-async fn is_relayed(transaction: &mut impl Queryable, table: &str, node: &str) -> Result<bool, Error> {
-    if !know_relays(transaction).await? {
-        return Ok(false);
+/// The node that feeds this one, if it is a relayed one.
+pub(super) async fn fed_from(conn: &mut impl Queryable, table: &str, node: &str) -> Result<Option<String>, Error> {
+    if !know_relays(conn).await? {
+        return Ok(None);
     }
-    let query = "SELECT 1 FROM fleet_relay WHERE table_name=? AND node=? LIMIT 1";
-    Ok(transaction.exec_first::<Row, _, _>(query, (table, node)).await?.is_some())
+    let query = "SELECT source FROM fleet_relay WHERE table_name=? AND node=? LIMIT 1";
+    let row = conn.exec_first::<Row, _, _>(query, (table, node)).await?;
+    Ok(row.and_then(|row| text(row.as_ref(0)).ok().flatten()))
 }
 
 /// A table of files as one node has it before it.

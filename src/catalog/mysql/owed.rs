@@ -4,9 +4,10 @@ use super::MySqlCatalog;
 use super::fleet::Ours;
 use super::nodes::{NodeRows, exist, know_relays};
 use super::row::{integer, text};
+use super::table::quote;
 use crate::catalog::fleet::Fleet;
 use crate::catalog::nodes::{LackingCopy, NodeStand};
-use crate::catalog::{CatalogError, Md5, RecordId};
+use crate::catalog::{CatalogError, Md5, Note, RecordId};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row, Value};
 use std::ffi::OsString;
@@ -119,6 +120,31 @@ impl MySqlCatalog {
             Ok(owed)
         })
         .await
+    }
+
+    /// Why the storage node alone gave rows up that is worked for, of so many at most.
+    pub(super) async fn given_up_here(&self, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        let Some(node) = &self.node else { return Ok(Vec::new()) };
+        let most = self.selection.max_attempts;
+        // Of a relayed one the row's own failures are no matter.
+        let of_row = if node.feed().is_some() { String::new() } else { format!("AND failed_copy_attempts < {most}") };
+        let query = format!(
+            "SELECT f.id, f.path, t.of_source + t.of_node, UNIX_TIMESTAMP(t.noted_at), t.why FROM fleet_trouble AS t \
+             JOIN {} AS f ON f.id=t.row_id WHERE t.table_name=? AND t.node=? AND {} {of_row} \
+             AND LEAST(t.of_source, IFNULL(f.failed_copy_attempts, 0)) + t.of_node >= {most} ORDER BY t.row_id LIMIT ?",
+            quote(&self.table.name),
+            self.targets()
+        );
+        let values = [Value::from(&self.table.name), node.name().into()].into_iter().chain(self.target_values());
+        let values = values.chain([Value::from(u64::try_from(limit).unwrap_or(u64::MAX))]).collect();
+        let rows = self.run(async |conn| conn.exec::<Row, _, _>(query, Params::Positional(values)).await).await?;
+        let note = |row: &Row| {
+            let number = |index| integer(row.as_ref(index)).ok().flatten();
+            let word = |index| text(row.as_ref(index)).ok().flatten();
+            let at = word(3).and_then(|at| at.parse().ok()).unwrap_or(0.0);
+            Some(Note { id: RecordId(number(0)?), path: word(1)?, attempts: number(2)?, reason: Some((at, word(4)?)) })
+        };
+        Ok(rows.iter().filter_map(note).collect())
     }
 
     /// The last row whose copy was proven at this place of the storage node.

@@ -26,7 +26,11 @@ impl MySqlCatalog {
             node.iter().flat_map(|node| targets.iter().map(|target| (target.clone(), node.clone()))).collect();
         let look = FleetLook { table: None, max_attempts: self.selection.max_attempts, limit };
         self.run(async |conn| {
-            let mut lines = backlog(conn, &self.table.name, &known, &look).await?;
+            let mut lines = match self.relayed() {
+                // Its rows are done already.
+                Some(_) => Vec::new(),
+                None => backlog(conn, &self.table.name, &known, &look).await?,
+            };
             lines.retain(|line| targets.contains(&line.target));
             Ok((lines, debts(conn, &self.table.name, &known).await?))
         })
@@ -64,7 +68,14 @@ pub(in crate::catalog) async fn fleet_stand(
                 false => Vec::new(),
             };
             stand.nodes = debts(conn, &table, &known).await?;
-            stand.backlog = backlog(conn, &table, &known, &look).await?;
+            // What waits for a relayed one is done already.
+            let mut direct = Vec::new();
+            for of in known {
+                if nodes::fed_from(conn, &table, &of.1).await?.is_none() {
+                    direct.push(of);
+                }
+            }
+            stand.backlog = backlog(conn, &table, &direct, &look).await?;
             Ok(stand)
         })
         .await?;
@@ -119,17 +130,27 @@ async fn debts(conn: &mut Conn, table: &str, known: &[(String, String)]) -> Resu
     for node in names {
         let owed: Option<Row> = conn.exec_first(counting("fleet_owed", "lacking<>0"), (table, node)).await?;
         let troubles: Option<Row> = conn.exec_first(counting("fleet_trouble", "0"), (table, node)).await?;
-        let [owed, lacking] = [0, 1].map(|index| owed.as_ref().map_or(0, |row| count(row, index)));
+        let [mut owed, lacking] = [0, 1].map(|index| owed.as_ref().map_or(0, |row| count(row, index)));
         let troubles = troubles.as_ref().map_or(0, |row| count(row, 0));
-        debts.push(NodeDebt {
-            node: node.clone(),
-            owed,
-            lacking,
-            troubles,
-            at_least: owed.max(troubles) >= DEBTS_MOST,
-        });
+        let mut at_least = owed.max(troubles) >= DEBTS_MOST;
+        if let Some(from) = nodes::fed_from(conn, table, node).await? {
+            let [seen, lacks] = lacked(conn, table, [node, &from]).await?;
+            (owed, at_least) = (lacks, seen >= DEBTS_MOST);
+        }
+        debts.push(NodeDebt { node: node.clone(), owed, lacking, troubles, at_least });
     }
     Ok(debts)
+}
+
+/// Of the newest proofs of the second node, as far as is counted: how many there are, and of how many rows the first has none.
+async fn lacked(conn: &mut Conn, table: &str, [node, from]: [&str; 2]) -> Result<[u64; 2], Error> {
+    let query = format!(
+        "SELECT COUNT(*), SUM(NOT EXISTS (SELECT 1 FROM fleet_proof AS r WHERE r.table_name=? AND r.row_id=p.row_id \
+         AND r.node=? AND r.sum=p.sum)) FROM (SELECT row_id, sum FROM fleet_proof FORCE INDEX (PRIMARY) WHERE table_name=? \
+         AND node=? ORDER BY row_id DESC LIMIT {DEBTS_MOST}) AS p"
+    );
+    let row: Option<Row> = conn.exec_first(query, (table, node, table, from)).await?;
+    Ok([0, 1].map(|index| row.as_ref().map_or(0, |row| count(row, index))))
 }
 
 /// Counts what waits, in short looks from the newest row on down, for as long as there is time.

@@ -2,9 +2,9 @@
 
 use super::relays;
 use super::row::hex;
-use super::table::FILES;
+use super::table::{FILES, PATH_LIMIT};
 use crate::catalog::nodes::{NODE_TABLES, RELAY_TABLE, Spread, StorageNode, has_nodes};
-use crate::catalog::{FailedSide, Md5, RecordId, Settled};
+use crate::catalog::{FailedSide, Md5, Note, RecordId, Settled};
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, params};
 
 const CREATE: [&str; 4] = [
@@ -193,19 +193,20 @@ pub(super) fn owe(transaction: &Transaction<'_>, node: &str, row: (RecordId, &st
         let delete = format!("DELETE FROM {table} WHERE table_name = ? AND node = ? AND row_id = ?");
         transaction.prepare_cached(&delete)?.execute(params![FILES, node, id.0])?;
     }
-    if !waits && !is_relayed(transaction, node)? {
+    if !waits && fed_from(transaction, node)?.is_none() {
         let owe = "INSERT OR REPLACE INTO fleet_owed (table_name, node, row_id) VALUES (?, ?, ?)";
         transaction.prepare_cached(owe)?.execute(params![FILES, node, id.0])?;
     }
     Ok(true)
 }
 
-fn is_relayed(connection: &Connection, node: &str) -> Result<bool, Error> {
+/// The node that feeds this one, if it is a relayed one.
+pub(super) fn fed_from(connection: &Connection, node: &str) -> Result<Option<String>, Error> {
     if !know_relays(connection)? {
-        return Ok(false);
+        return Ok(None);
     }
-    let query = "SELECT COUNT(*) FROM fleet_relay WHERE table_name = ? AND node = ?";
-    connection.prepare_cached(query)?.query_row([FILES, node], |row| row.get::<_, i64>(0)).map(|rows| rows > 0)
+    let query = "SELECT source FROM fleet_relay WHERE table_name = ? AND node = ? LIMIT 1";
+    connection.prepare_cached(query)?.query_row([FILES, node], |row| row.get(0)).optional()
 }
 
 /// The last row whose copy was proven at this place of the node, with its file.
@@ -345,6 +346,31 @@ pub(super) fn fail(
     let why = crate::catalog::note::short(why);
     transaction.prepare_cached(put)?.execute(params![FILES, node.name(), row.id.0, of_source, of_node, now, why])?;
     Ok(Some(counted))
+}
+
+/// Why this node alone gave rows up, of so many at most.
+pub(super) fn given_up(
+    connection: &Connection,
+    node: &StorageNode,
+    of: (&str, i64),
+    limit: usize,
+) -> Result<Vec<Note>, Error> {
+    // Of a relayed one the row's own failures are no matter.
+    let of_row = if node.feed().is_some() { "" } else { "AND failed_copy_attempts < ?2" };
+    let query = format!(
+        "SELECT id, CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT), of_source + of_node, noted_at, why \
+         FROM fleet_trouble JOIN {FILES} ON id = row_id WHERE table_name = '{FILES}' AND node = '{}' AND archive_name = ?1 {of_row} \
+         AND min(of_source, CAST(failed_copy_attempts AS INTEGER)) + of_node >= ?2 ORDER BY row_id LIMIT ?3",
+        node.name()
+    );
+    let mut query = connection.prepare_cached(&query)?;
+    let room = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = query.query_map(params![of.0, of.1, room], |row| {
+        let path = row.get::<_, Option<String>>(1)?.unwrap_or_default();
+        let reason = Some((row.get(3)?, row.get(4)?));
+        Ok(Note { id: RecordId(row.get(0)?), path, attempts: row.get(2)?, reason })
+    });
+    rows?.collect()
 }
 
 /// Forgets the failures at storage nodes of rows that `meant` says, with its parameters; how many rows had been given up by

@@ -4,6 +4,7 @@
 use super::table::FILES;
 use super::walk::BOTTOM;
 use super::{SqliteCatalog, columns};
+use crate::catalog::fleet::DEBTS_MOST;
 use crate::catalog::nodes::{RelayFeed, StorageNode};
 use crate::catalog::{CatalogError, Settled, Totals};
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, params};
@@ -45,6 +46,18 @@ pub(super) fn look(node: &StorageNode, feed: &RelayFeed, more: &str) -> String {
         columns("p.path"),
         proven(feed)
     )
+}
+
+/// Of the newest proofs of the other node, as far as is counted: how many there are, and of how many rows this one has none.
+pub(super) fn lacked(connection: &Connection, node: &str, from: &str) -> Result<[u64; 2], Error> {
+    let query = format!(
+        "SELECT COUNT(*), SUM(NOT EXISTS (SELECT 1 FROM fleet_proof AS r WHERE r.table_name = '{FILES}' AND r.row_id = p.row_id \
+         AND r.node = ?1 AND r.sum = p.sum)) FROM (SELECT row_id, sum FROM fleet_proof WHERE table_name = '{FILES}' \
+         AND +node = ?2 ORDER BY row_id DESC LIMIT {DEBTS_MOST}) AS p"
+    );
+    connection.prepare_cached(&query)?.query_row([node, from], |row| {
+        Ok([row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?.unwrap_or(0)].map(i64::unsigned_abs))
+    })
 }
 
 /// Counts a failed attempt for the relayed node alone; whether it was counted, and what it comes to.

@@ -58,8 +58,22 @@ impl SqliteCatalog {
         Ok(self.walk(BOTTOM, 0, look).await?.0)
     }
 
-    /// What is noted of those given up.
+    /// What is noted of those given up; of all of them also by the storage node alone that is worked for.
     pub(super) async fn notes(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        let mut notes = match self.relayed() {
+            Some(_) => Vec::new(),
+            None => self.notes_of_rows(which, limit).await?,
+        };
+        if let (Some(node), Retry::All) = (self.node.clone(), which) {
+            let (archive, max_attempts, room) =
+                (self.archive.clone(), self.max_attempts, limit - notes.len().min(limit));
+            let more = self.run(move |connection| nodes::given_up(connection, &node, (&archive, max_attempts), room));
+            notes.extend(more.await?);
+        }
+        Ok(notes)
+    }
+
+    async fn notes_of_rows(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
         let (pattern, ids) = match which {
             Retry::All => (None, None),
             Retry::Pattern(pattern) => (Some(pattern), None),

@@ -5,7 +5,7 @@ use super::indexes::{INDEX_UNCOPIED, UNCOPIED, has};
 use super::table::FILES;
 use super::trouble::{in_time, on_own_thread, trouble};
 use super::walk::{FileCalls, LOOK, reach_past_copied};
-use super::{SqliteCatalog, fleet, nodes};
+use super::{SqliteCatalog, fleet, nodes, relays};
 use crate::catalog::fleet::{
     BacklogCount, DEBTS_MOST, FleetLook, FleetStand, MoverStand, NodeDebt, TargetBacklog, no_fleet,
 };
@@ -88,9 +88,14 @@ fn debt(connection: &Connection, node: String) -> Result<NodeDebt, Error> {
             Ok([row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?.unwrap_or(0)].map(i64::unsigned_abs))
         })
     };
-    let [owed, lacking] = count("fleet_owed", "lacking <> 0")?;
+    let [mut owed, lacking] = count("fleet_owed", "lacking <> 0")?;
     let [troubles, _] = count("fleet_trouble", "0")?;
-    Ok(NodeDebt { node, owed, lacking, troubles, at_least: owed.max(troubles) >= DEBTS_MOST })
+    let mut at_least = owed.max(troubles) >= DEBTS_MOST;
+    if let Some(from) = nodes::fed_from(connection, &node)? {
+        let [seen, lacks] = relays::lacked(connection, &node, &from)?;
+        (owed, at_least) = (lacks, seen >= DEBTS_MOST);
+    }
+    Ok(NodeDebt { node, owed, lacking, troubles, at_least })
 }
 
 /// Counts what waits, in short looks for as long as there is time.
@@ -137,7 +142,13 @@ impl Counting<'_> {
         if nodes::exist(self.connection)? {
             let query = "SELECT target, node FROM fleet_node WHERE table_name = ? ORDER BY target, node";
             let mut query = self.connection.prepare(query)?;
-            known = query.query_map([FILES], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+            let all = query.query_map([FILES], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            for of in all.collect::<Result<Vec<(String, String)>, _>>()? {
+                // What waits for a relayed one is done already.
+                if nodes::fed_from(self.connection, &of.1)?.is_none() {
+                    known.push(of);
+                }
+            }
         }
         Ok(counted.done(&known, !complete))
     }

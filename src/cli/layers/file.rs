@@ -25,6 +25,9 @@ const NODES: &str = "nodes";
 const FROM: &str = "from";
 const RELAYS: &str = "relays";
 const FROM_DATA_DIR: &str = "from-data-dir";
+/// Where a node is.
+const HOST: &str = "storage-host";
+const PORT: &str = "ssh-port";
 const DATA_DIR: &str = "data-dir";
 
 /// A configuration file as read.
@@ -66,6 +69,8 @@ pub(in crate::cli) enum FileError {
     Unreadable { path: PathBuf, why: String },
     #[error("{}, line {line}: {why}", path.display())]
     Content { path: PathBuf, line: usize, why: String },
+    #[error("{}: the nodes {one} and {other} are one place; give each a storage-host or a data-dir of its own", path.display())]
+    OnePlace { path: PathBuf, one: String, other: String },
 }
 
 /// A file at work on.
@@ -98,12 +103,24 @@ impl ConfigFile {
         rows(&self.common).into_iter().collect()
     }
 
-    /// What a relayed node takes over from the one that feeds it, for a target whose settings these are.
-    pub(super) fn fed(&self, node: &ConfiguredTarget, levels: &[&Settings]) -> Settings {
-        let source = self.nodes.iter().find(|source| Some(&source.name) == node.from.as_ref());
-        let of_source = source.into_iter().map(|source| &source.own).chain(levels.iter().copied());
-        let data_dir = of_source.filter_map(|level| level.get(DATA_DIR)).next();
-        data_dir.map(|setting| (FROM_DATA_DIR.to_owned(), setting.clone())).into_iter().collect()
+    /// What a relayed node takes over from the one that feeds it, for a target whose settings these are. The error: both are
+    /// one place.
+    pub(super) fn fed(&self, node: &ConfiguredTarget, levels: &[&Settings]) -> Result<Settings, FileError> {
+        let mut others = self.nodes.iter().filter(|source| source.name != node.name);
+        let Some(source) = others.find(|source| Some(&source.name) == node.from.as_ref()) else {
+            return Ok(Settings::new());
+        };
+        let said = |of: &ConfiguredTarget, option: &str| {
+            let all = std::iter::once(&of.own).chain(levels.iter().copied());
+            all.filter_map(|level| level.get(option)).next().cloned()
+        };
+        let place = |of| [HOST, PORT, DATA_DIR].map(|option| said(of, option).map(|said| said.values));
+        if place(node) == place(source) {
+            let (one, other, path) = (node.name.clone(), source.name.clone(), self.path.clone());
+            return Err(FileError::OnePlace { path, one, other });
+        }
+        let data_dir = said(source, DATA_DIR);
+        Ok(data_dir.map(|setting| (FROM_DATA_DIR.to_owned(), setting)).into_iter().collect())
     }
 
     /// The names of the storage nodes that others feed.

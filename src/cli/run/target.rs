@@ -3,12 +3,12 @@
 use crate::archiver::control::Control;
 use crate::archiver::{self, ArchiverSettings, Ended, FillSource};
 use crate::batches::{BatchKeeper, BatchTerms};
-use crate::catalog::{self, AnyCatalog, Catalog, CatalogError};
+use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, StorageNode};
 use crate::cli::flags::RunArgs;
 use crate::cli::layers::NamedRun;
 use crate::cli::output::{Screen, print, say, summary, summary_json};
 use crate::cli::{SOME_FAILED, plan};
-use crate::service::ServiceRun;
+use crate::service::{Service, ServiceRun};
 use anyhow::{Context, Result, bail};
 use std::sync::Arc;
 
@@ -41,12 +41,12 @@ impl RunTarget {
         }
     }
 
-    /// Tells each target whose copies go to several storage nodes where else they are, as far as those are among them.
-    pub(super) fn introduce(targets: &mut [Self]) -> Result<()> {
+    /// Tells each target whose copies go to several storage nodes where else they are, as far as those are among them, or
+    /// `elsewhere`, where they are left to a relay.
+    pub(super) fn introduce(targets: &mut [Self], elsewhere: &[NamedRun]) -> Result<()> {
         for at in 0..targets.len() {
             let mut sources = Vec::new();
-            for other in targets.iter().filter(|other| targets[at].is_beside(other)) {
-                let Some(node) = &other.run.service.options.node else { continue };
+            for other in targets.iter().filter(|other| targets[at].is_beside(&other.run.service)) {
                 if targets[at].run.service.is_same_place(&other.run.service) {
                     let of = |target: &Self| target.name.clone().unwrap_or_default();
                     bail!(
@@ -56,9 +56,20 @@ impl RunTarget {
                         other.run.service.describe_far_end()
                     );
                 }
-                let service = Arc::new(plan::service(&other.args.service)?);
-                let (node, data_dir) = (node.name().to_owned(), service.data_dir.clone());
-                sources.push(FillSource { node, data_dir, connect: Arc::new(move || service.connect()) });
+                sources.extend(fill_source(plan::service(&other.args.service)?));
+            }
+            if targets[at].run.filler.is_some() {
+                for other in elsewhere {
+                    match plan::service(&other.args.service) {
+                        Ok(service) if targets[at].is_beside(&service) => sources.extend(fill_source(service)),
+                        Ok(_) => {}
+                        Err(error) => tracing::warn!(
+                            event = "not_filled",
+                            "Nothing is fetched from {}: {error:#}",
+                            other.target.as_deref().unwrap_or_default()
+                        ),
+                    }
+                }
             }
             if let Some(filler) = &mut targets[at].run.filler {
                 filler.sources = sources;
@@ -68,9 +79,9 @@ impl RunTarget {
     }
 
     /// Whether the other one has the copies of the same rows at another storage node.
-    fn is_beside(&self, other: &Self) -> bool {
-        let (ours, others) = (&self.run.service, &other.run.service);
-        ours.options.node != others.options.node
+    fn is_beside(&self, others: &Service) -> bool {
+        let ours = &self.run.service;
+        ours.options.node.as_ref().map(StorageNode::name) != others.options.node.as_ref().map(StorageNode::name)
             && ours.options.selection.targets == others.options.selection.targets
             && ours.database.to_string() == others.database.to_string()
     }
@@ -148,6 +159,13 @@ impl RunTarget {
             Ended::OutOfReach(why) => gave_up(&why),
         })
     }
+}
+
+/// What a storage node may give to others.
+fn fill_source(service: Service) -> Option<FillSource> {
+    let node = service.options.node.as_ref()?.name().to_owned();
+    let (data_dir, service) = (service.data_dir.clone(), Arc::new(service));
+    Some(FillSource { node, data_dir, connect: Arc::new(move || service.connect()) })
 }
 
 /// Copies until told to stop, or with `--once` all that waits.

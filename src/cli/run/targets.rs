@@ -1,6 +1,7 @@
 //! All targets of one process: begun, told to stop, and begun anew where a configuration that was read again says other
 //! things of them.
 
+use super::take_relayed;
 use super::target::RunTarget;
 use crate::archiver::control::Control;
 use crate::backoff::Backoff;
@@ -205,9 +206,10 @@ impl AtWork {
     /// Has everything looked at anew, and what is no longer as it was begun anew.
     fn read_again(&mut self, again: &dyn Fn() -> Result<Vec<NamedRun>>) {
         let plan = |one| RunTarget::plan(one, None);
-        let targets = again().and_then(|targets| {
+        let targets = again().and_then(|mut targets| {
+            let elsewhere = take_relayed(&mut targets);
             let mut targets = targets.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
-            RunTarget::introduce(&mut targets)?;
+            RunTarget::introduce(&mut targets, &elsewhere)?;
             Ok(targets)
         });
         let targets = match targets {
