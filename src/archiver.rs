@@ -22,6 +22,8 @@ mod flight;
 mod folders;
 mod headway;
 pub(crate) mod layout;
+mod link_found;
+mod links;
 mod origins;
 mod patience;
 mod poller;
@@ -56,6 +58,7 @@ use control::Control;
 pub(crate) use far_end::{FarProgram, ServerProbe, probe};
 pub(crate) use filling::{FillSource, Filler};
 use flight::Flight;
+use links::LinkKeeper;
 use origins::Origins;
 use poller::Poller;
 use protocol::chmod::Chmod;
@@ -203,7 +206,8 @@ pub(crate) async fn run<C: Catalog>(
     control: Control,
 ) -> Result<Ended, ConnectError> {
     let (progress, stop) = (control.progress().clone(), control.stop().clone());
-    let settings = Arc::new(settings);
+    let link_rate = Rate::new(0);
+    let settings = Arc::new(ArchiverSettings { rate: settings.rate.within(&link_rate), ..settings });
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, progress.clone()));
     control.begin(&flight);
     let permits = Arc::new(SessionPermits::new(settings.workers));
@@ -243,6 +247,12 @@ pub(crate) async fn run<C: Catalog>(
         rules: recorder::AttemptRules { max_attempts: settings.max_attempts, once: settings.once },
     };
     let recorder = tokio::spawn(recorder.run());
+    let keeper = LinkKeeper::new(
+        catalog.clone(),
+        (permits.clone(), shared_files.clone(), flight.clone()),
+        link_rate,
+        control.clone(),
+    );
     let poller = Poller {
         catalog: catalog.clone(),
         settings: settings.clone(),
@@ -253,18 +263,11 @@ pub(crate) async fn run<C: Catalog>(
         jobs,
         control,
     };
-    // A task of its own, that ends with this call: within it each of its timers would wake two threads, and it has many.
-    let mut poll = JoinSet::new();
-    poll.spawn(poller.run());
-    let look_after = async {
-        permits.look_after(progress.clone(), stop.clone(), || shared_files.work_waits()).await;
-        std::future::pending().await
-    };
-    let ended = tokio::select! {
-        ended = poll.join_next() => ended.and_then(Result::ok),
-        () = look_after => None,
-    };
-    let ended = ended.unwrap_or_else(|| Ended::OutOfReach("The poller has panicked; please report this".to_owned()));
+    let tune = permits.look_after(progress.clone(), stop.clone(), || shared_files.work_waits());
+    let ended = poll(poller, async {
+        tokio::join!(tune, keeper.run());
+    })
+    .await;
     permits.open_all();
     if matches!(ended, Ended::OutOfReach(_)) {
         stop.stop();
@@ -273,6 +276,22 @@ pub(crate) async fn run<C: Catalog>(
     finish(workers, recorder, &stop, settings.grace).await;
     let _ = tokio::time::timeout(LAST_RECORDS, catalog.close()).await;
     Ok(ended)
+}
+
+/// Polls to the end of that, with what is done beside it.
+async fn poll<C: Catalog>(poller: Poller<C>, beside: impl Future<Output = ()>) -> Ended {
+    // A task of its own, that ends with this call: within it each of its timers would wake two threads, and it has many.
+    let mut poll = JoinSet::new();
+    poll.spawn(poller.run());
+    let beside = async {
+        beside.await;
+        std::future::pending().await
+    };
+    let ended = tokio::select! {
+        ended = poll.join_next() => ended.and_then(Result::ok),
+        () = beside => None,
+    };
+    ended.unwrap_or_else(|| Ended::OutOfReach("The poller has panicked; please report this".to_owned()))
 }
 
 /// Starts the workers, each on a thread. Only they hold the results' sender and the queue's end then: when they are gone, the

@@ -20,16 +20,16 @@ mod survey;
 pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
 #[cfg(test)]
 pub(crate) use fleet::HeldLanes;
-pub use fleet::{Claimed, Hold};
+pub use fleet::{Claimed, FarLink, Hold, LinkGrant, LinkNews, LinkWay};
 pub(crate) use fleet::{
-    FleetLane, FleetLook, FleetRules, FleetStand, LanePlan, MoverStand, Muster, MusteredMover, NodeDebt, Serves,
-    TargetBacklog, TargetLanes,
+    FleetLane, FleetLook, FleetRules, FleetStand, LanePlan, LinkLimits, LinkStand, MoverStand, Muster, MusteredMover,
+    NodeDebt, SESSIONS_MOST, Serves, TargetBacklog, TargetLanes,
 };
 pub use names::strangers;
 pub use nodes::{NodeNames, RelayFeed, Spread, StorageNode};
 pub use note::{Keeping, NOTES, Note};
-pub(crate) use open::fleet_stand;
 pub use open::{AnyCatalog, init_db, inspect, make_fleet, make_indexes, make_node_tables, open, reach};
+pub(crate) use open::{fleet_stand, limit_link};
 pub use options::{Created, Options};
 pub use survey::Survey;
 
@@ -336,6 +336,17 @@ pub trait Catalog: Send + Sync + 'static {
     /// Wants no rows until the next claim: all lanes are to be given back.
     fn rest(&self) -> impl Future<Output = Result<(), CatalogError>> + Send {
         async { Ok(()) }
+    }
+
+    /// Whether the link to the far end is shared with others, so that nothing goes over it before the first turn.
+    fn shares_link(&self) -> bool {
+        false
+    }
+
+    /// Takes our turn at that link: tells how it goes, and hears what may be used of it.
+    fn link_turn(&self, news: LinkNews) -> impl Future<Output = Result<LinkGrant, CatalogError>> + Send {
+        let _ = news;
+        async { Ok(LinkGrant::default()) }
     }
 
     /// Whether what was read by this hold still is ours.

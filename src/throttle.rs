@@ -13,7 +13,11 @@ const PIECE: Duration = Duration::from_millis(100);
 
 /// A rate that links share, and that may change at any time. Clones are the same rate.
 #[derive(Debug, Clone)]
-pub(crate) struct Rate(Arc<Bucket>);
+pub(crate) struct Rate {
+    own: Arc<Bucket>,
+    /// Another one that holds besides.
+    within: Option<Arc<Bucket>>,
+}
 
 /// Bytes per second, from KiB per second or a text with a suffix, as rsync's `--bwlimit` has it.
 pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
@@ -31,17 +35,23 @@ struct Bucket {
 impl Rate {
     /// So many bytes per second; 0 for no limit.
     pub(crate) fn new(rate: u64) -> Self {
-        Self(Arc::new(Bucket { rate: AtomicU64::new(rate), paid: Mutex::new(Instant::now()) }))
+        Self { own: Arc::new(Bucket { rate: AtomicU64::new(rate), paid: Mutex::new(Instant::now()) }), within: None }
+    }
+
+    /// The same rate, and no more than the other one allows.
+    pub(crate) fn within(&self, other: &Self) -> Self {
+        Self { own: self.own.clone(), within: Some(other.own.clone()) }
     }
 
     /// From now on so many bytes per second; 0 for no limit.
     pub(crate) fn set(&self, rate: u64) {
-        self.0.rate.store(rate, Ordering::Relaxed);
+        self.own.rate.store(rate, Ordering::Relaxed);
     }
 
     /// Bytes per second; 0 for no limit.
     pub(crate) fn get(&self) -> u64 {
-        self.0.rate.load(Ordering::Relaxed)
+        let rates = [Some(&self.own), self.within.as_ref()].into_iter().flatten().map(|bucket| bucket.rate());
+        rates.filter(|rate| *rate > 0).min().unwrap_or(0)
     }
 
     /// The link with what it writes held to the rate.
@@ -69,19 +79,30 @@ impl Rate {
 
     /// Waits until so many more bytes may have gone.
     pub(crate) fn pay(&self, bytes: usize) {
-        let rate = self.get();
+        let due = [Some(&self.own), self.within.as_ref()].into_iter().flatten().filter_map(|bucket| bucket.pay(bytes));
+        if let Some(until) = due.max() {
+            thread::sleep(until.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+impl Bucket {
+    fn rate(&self) -> u64 {
+        self.rate.load(Ordering::Relaxed)
+    }
+
+    /// When so many bytes more are paid for.
+    fn pay(&self, bytes: usize) -> Option<Instant> {
+        let rate = self.rate();
         if rate == 0 {
-            return;
+            return None;
         }
         let price = Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let until = {
-            let mut paid = self.0.paid.lock().unwrap_or_else(PoisonError::into_inner);
-            // What was not used meanwhile is lost, but for a moment's worth.
-            let earliest = Instant::now().checked_sub(PIECE).unwrap_or(*paid);
-            *paid = (*paid).max(earliest) + price;
-            *paid
-        };
-        thread::sleep(until.saturating_duration_since(Instant::now()));
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was not used meanwhile is lost, but for a moment's worth.
+        let earliest = Instant::now().checked_sub(PIECE).unwrap_or(*paid);
+        *paid = (*paid).max(earliest) + price;
+        Some(*paid)
     }
 }
 
@@ -147,6 +168,22 @@ mod tests {
         // Each byte is paid for twice, and a tenth of a second is free.
         let took = began.elapsed();
         assert!(took >= Duration::from_millis(290), "{took:?}");
+    }
+
+    #[test]
+    fn of_two_rates_the_lower_one_holds() {
+        let (own, link) = (Rate::new(0), Rate::new(0));
+        let both = own.within(&link);
+        assert_eq!(both.get(), 0);
+        link.set(500);
+        assert_eq!(both.get(), 500);
+        own.set(100);
+        assert_eq!((both.get(), own.get(), link.get()), (100, 100, 500));
+        own.set(0);
+        link.set(1_000_000);
+        let began = Instant::now();
+        both.pay(300_000);
+        assert!(began.elapsed() >= Duration::from_millis(190), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -50,6 +50,8 @@ mod fleet;
 mod installed;
 #[path = "archiver/killed.rs"]
 mod killed;
+#[path = "archiver/links.rs"]
+mod links;
 #[path = "archiver/load.rs"]
 mod load;
 #[path = "archiver/monitor.rs"]

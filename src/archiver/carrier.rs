@@ -123,7 +123,16 @@ impl Carrier {
         if is_shared {
             connect.sftp_ahead(LONG);
         }
-        connect.login().inspect_err(|_| permits.kept_out(self.number)).map_err(|error| terms.trouble(&error))?;
+        let login = connect.login().inspect_err(|error| {
+            permits.kept_out(self.number);
+            if matches!(
+                error,
+                ConnectError::Unreachable { .. } | ConnectError::Timeout { .. } | ConnectError::Lost { .. }
+            ) {
+                permits.found().down(&error.to_string());
+            }
+        });
+        login.map_err(|error| terms.trouble(&error))?;
         // The others may log in while we look around.
         know_link(permits, connect.round_trip().filter(|&round_trip| round_trip >= LONG));
         permits.logged_in();
@@ -156,6 +165,9 @@ impl Carrier {
             self.sharing.learn(terms.moved(), took, &self.settings);
         }
         self.went_well = carried.ended.is_ok();
+        if self.went_well {
+            self.permits.found().through();
+        }
         Ok(carried)
     }
 

@@ -7,11 +7,12 @@
 //! set out at once, and log in when the first one has.
 
 use super::first_login::FirstLogin;
+use super::link_found::LinkFound;
 use super::stop::Stop;
 use crate::status::{Progress, Snapshot};
 use std::num::{NonZeroUsize, ParseIntError};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -74,6 +75,11 @@ impl FromStr for Workers {
 pub(super) struct SessionPermits {
     workers: Workers,
     count: watch::Sender<usize>,
+    /// Our share of a link that others use as well: no more of them than that work.
+    share: watch::Sender<usize>,
+    /// A bit for each worker whose connection may be open.
+    open: AtomicU64,
+    found: LinkFound,
     /// A worker gave its permit back.
     troubled: AtomicBool,
     /// How many are of use from the beginning.
@@ -92,6 +98,9 @@ impl SessionPermits {
         Self {
             workers,
             count: watch::Sender::new(sessions),
+            share: watch::Sender::new(usize::MAX),
+            open: AtomicU64::new(0),
+            found: LinkFound::default(),
             troubled: AtomicBool::new(false),
             link: OnceLock::new(),
             first: FirstLogin::default(),
@@ -167,18 +176,72 @@ impl SessionPermits {
 
     /// How many work now.
     pub(super) fn sessions(&self) -> usize {
-        *self.count.borrow()
+        (*self.count.borrow()).min(*self.share.borrow())
     }
 
     /// Waits until this worker has its permit.
     pub(super) async fn granted(&self, number: usize) {
-        // The sender lives in us, so this ends only when it is so.
-        let _ = self.count.subscribe().wait_for(|sessions| number < *sessions).await;
+        let (mut count, mut share) = (self.count.subscribe(), self.share.subscribe());
+        loop {
+            // The senders live in us, so this ends only when it is so.
+            let _ = count.wait_for(|sessions| number < *sessions).await;
+            let _ = share.wait_for(|sessions| number < *sessions).await;
+            if number < self.sessions() {
+                return;
+            }
+        }
     }
 
     /// Waits until this worker has none.
     pub(super) async fn revoked(&self, number: usize) {
-        let _ = self.count.subscribe().wait_for(|sessions| number >= *sessions).await;
+        let (mut count, mut share) = (self.count.subscribe(), self.share.subscribe());
+        tokio::select! {
+            _ = count.wait_for(|sessions| number >= *sessions) => {}
+            _ = share.wait_for(|sessions| number >= *sessions) => {}
+        }
+    }
+
+    /// Our share of the link is so many.
+    pub(super) fn limit_to(&self, sessions: usize) {
+        self.share.send_if_modified(|share| std::mem::replace(share, sessions) != sessions);
+    }
+
+    /// Whether this worker is to end its connection, which others wait for.
+    pub(super) fn must_leave(&self, number: usize) -> bool {
+        number >= *self.share.borrow() && self.open.load(Ordering::Relaxed) & bit(number) != 0
+    }
+
+    /// This worker connects.
+    pub(super) fn opens(&self, number: usize) {
+        self.open.fetch_or(bit(number), Ordering::Relaxed);
+    }
+
+    /// This worker's connection is closed.
+    pub(super) fn closed(&self, number: usize) {
+        self.open.fetch_and(!bit(number), Ordering::Relaxed);
+        if number >= *self.share.borrow() {
+            self.found.gave_back();
+        }
+    }
+
+    /// How many connections may be open.
+    pub(super) fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed).count_ones()
+    }
+
+    /// How many sessions there is work for, were they to be had.
+    pub(super) fn wanted(&self) -> usize {
+        let (count, share) = (*self.count.borrow(), *self.share.borrow());
+        match self.workers {
+            // It would try more if it might.
+            Workers::Auto if count >= share => (share.max(1) * 2).min(AUTO_MOST),
+            _ => count.min(self.workers.most()),
+        }
+    }
+
+    /// How the link was found.
+    pub(super) fn found(&self) -> &LinkFound {
+        &self.found
     }
 
     /// A worker that cannot reach the far end gives its permit back, if others may go on without it.
@@ -197,6 +260,7 @@ impl SessionPermits {
     /// Everyone may come and leave: the work is over.
     pub(super) fn open_all(&self) {
         self.count.send_replace(usize::MAX);
+        self.share.send_replace(usize::MAX);
     }
 
     /// Looks after the number of permits for as long as it runs; `waits` tells whether work waits for a worker.
@@ -220,6 +284,7 @@ impl SessionPermits {
             (moved, last) = (so_far, tokio::time::Instant::now());
             let troubled = self.troubled.swap(false, Ordering::Relaxed);
             let before = self.sessions();
+            tuner.most = AUTO_MOST.min((*self.share.borrow()).max(1));
             let sessions = tuner.window(before, waits(), rate, troubled);
             if sessions != before {
                 tracing::info!(
@@ -232,6 +297,11 @@ impl SessionPermits {
             }
         }
     }
+}
+
+/// Of a worker; there are no more than 64.
+fn bit(number: usize) -> u64 {
+    1 << (number % 64)
 }
 
 fn moved_so_far(now: &Snapshot) -> u64 {
@@ -389,6 +459,23 @@ mod tests {
         permits.open_all();
         permits.granted(15).await;
         assert!(!SessionPermits::new("3".parse().unwrap()).give_back(2));
+    }
+
+    #[tokio::test]
+    async fn no_more_work_than_our_share_of_the_link_allows() {
+        let permits = SessionPermits::new("4".parse().unwrap());
+        permits.limit_to(2);
+        permits.granted(1).await;
+        permits.revoked(2).await;
+        assert_eq!((permits.sessions(), permits.wanted()), (2, 4));
+        permits.opens(0);
+        permits.opens(1);
+        permits.limit_to(1);
+        assert_eq!((permits.must_leave(0), permits.must_leave(1), permits.open()), (false, true, 2));
+        permits.closed(1);
+        assert_eq!((permits.must_leave(1), permits.open()), (false, 1));
+        permits.open_all();
+        permits.granted(3).await;
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::transport::{Connect, ConnectError};
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -69,11 +70,14 @@ pub(super) struct SharedFiles {
     /// How often a file was about to be offered, and below which number the workers are who connect for it; 0 once that is over.
     expected: watch::Sender<(u64, usize)>,
     lone: Mutex<LoneSession>,
+    /// Sessions are numbered, and each carries its own files.
+    one_each: AtomicBool,
 }
 
 impl SharedFiles {
     pub(super) fn new(queue: mpsc::WeakSender<Vec<Job>>) -> Self {
-        Self { queue, offered: watch::Sender::new(None), expected: watch::Sender::default(), lone: Mutex::default() }
+        let (offered, expected) = (watch::Sender::new(None), watch::Sender::default());
+        Self { queue, offered, expected, lone: Mutex::default(), one_each: AtomicBool::new(false) }
     }
 
     /// A file of so many bytes is about to be offered, over a link with this round trip: those who will help may connect.
@@ -82,6 +86,12 @@ impl SharedFiles {
         if workers > 1 && self.lone().is_of_use() {
             self.expected.send_modify(|(times, most)| (*times, *most) = (*times + 1, workers));
         }
+    }
+
+    /// Whether no file is to be shared, since that takes more connections than sessions. `limited`: others share the link,
+    /// and so many sessions may be open.
+    pub(super) fn keep_to_one_each(&self, limited: bool) {
+        self.one_each.store(limited, Ordering::Relaxed);
     }
 
     /// Whether batches wait for a worker.
@@ -315,7 +325,8 @@ impl Sharing {
     /// Before the first login: a file of so many bytes is to be written by several, as far as is known.
     pub(super) fn may_be_shared(&self, bytes: u64, settings: &ArchiverSettings) -> bool {
         let large = settings.split_size > 0 && bytes >= settings.split_size;
-        large && settings.direction == Direction::Push && may_share(settings) && self.kept.is_none()
+        let may = large && settings.direction == Direction::Push && may_share(settings) && self.kept.is_none();
+        may && !self.files.one_each.load(Ordering::Relaxed)
     }
 
     /// Waits for a file of another worker that help is wanted for.
@@ -428,6 +439,9 @@ struct Prospect {
 impl Prospect {
     /// Of a file of so many bytes; `None` where one session does as well.
     fn of(len: u64, files: &SharedFiles, connect: &dyn Connect, settings: &ArchiverSettings) -> Option<Self> {
+        if files.one_each.load(Ordering::Relaxed) {
+            return None;
+        }
         let round_trip = connect.round_trip()?;
         let connections = connections_worth(len, round_trip).min(settings.workers.most());
         let alone = files.lone().alone(settings.direction, round_trip).filter(|_| connections > 1)?;

@@ -152,7 +152,10 @@ impl Worker {
         loop {
             let jobs = match self.next() {
                 NextStep::Jobs(Some(jobs)) => jobs,
-                NextStep::Jobs(None) => return self.carrier.part(),
+                NextStep::Jobs(None) => {
+                    self.carrier.part();
+                    return self.common.permits.closed(self.number);
+                }
                 NextStep::Help(shared) => {
                     if let Err(error) = self.carrier.help(&shared) {
                         tracing::debug!(host = self.carrier.describe(), "Cannot help with a large file: {error}");
@@ -177,6 +180,7 @@ impl Worker {
                 }
                 NextStep::Leave => {
                     self.carrier.disconnect();
+                    self.common.permits.closed(self.number);
                     continue;
                 }
             };
@@ -192,6 +196,9 @@ impl Worker {
 
     fn next(&self) -> NextStep {
         let Workplace { permits, runtime, .. } = &self.common;
+        if permits.must_leave(self.number) {
+            return NextStep::Leave;
+        }
         let work = async {
             permits.granted(self.number).await;
             tokio::select! {
@@ -233,6 +240,7 @@ impl Worker {
         }
         self.common.strays.take_up(&jobs);
         let since = Instant::now();
+        self.common.permits.opens(self.number);
         let carried = match self.carrier.carry(&jobs) {
             Ok(carried) => carried,
             Err(why) => return self.wait_for_link(Rest { jobs, breaks }, &why),
@@ -441,6 +449,10 @@ impl Worker {
             return self.common.results.release(rest.jobs);
         }
         if rest.jobs.is_empty() || self.stopping() || !self.pause(why) {
+            return self.common.results.release(rest.jobs);
+        }
+        // While another archiver finds out when the link is there again, this one lets it alone.
+        if self.common.permits.must_leave(self.number) {
             return self.common.results.release(rest.jobs);
         }
         self.rests.push_front(rest);

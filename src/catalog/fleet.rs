@@ -4,9 +4,13 @@
 //! fails where somebody has deleted that. Nobody's clock counts. A mover is evicted once its row has stood still while
 //! another one's own heartbeats came through, so many of them.
 
+mod links;
 mod plan;
 mod stand;
 
+pub use links::{FarLink, LinkGrant, LinkNews, LinkWay};
+pub(super) use links::{LINK_TABLES, LinkLine, LinkMark, LinkShare, LinkTurn, SCHEMA_OF_LINKS, TurnTaker, no_links};
+pub(crate) use links::{LinkLimits, LinkStand, SESSIONS_MOST};
 pub(crate) use plan::{FleetLane, LanePlan, Muster, MusteredMover};
 #[cfg(test)]
 pub(crate) use stand::HeldLanes;
@@ -26,7 +30,7 @@ pub(super) const FLEET_TABLES: [&str; 5] =
 
 /// The ages of these tables: the first one, and the one with storage nodes beside them. Older movers know nothing of these
 /// and must not work beside those that do.
-const SCHEMA: &str = "1";
+pub(super) const SCHEMA: &str = "1";
 pub(super) const SCHEMA_OF_NODES: &str = "2";
 
 /// What is to be made.
@@ -92,7 +96,7 @@ impl FleetRules {
             })
         };
         match settings.get("schema").map(String::as_str) {
-            Some(SCHEMA | SCHEMA_OF_NODES) | None => {}
+            Some(SCHEMA | SCHEMA_OF_NODES | SCHEMA_OF_LINKS) | None => {}
             Some(schema) => {
                 return Err(format!(
                     "the tables of the fleet are of schema {schema}, which a later version made; install that"
@@ -133,6 +137,12 @@ pub(super) trait FleetTables: Send + Sync + 'static {
     fn serve(&self, mover: &str, serves: Serves) -> impl Future<Output = Result<bool, CatalogError>> + Send;
     /// Frees all lanes of the mover and deletes its row.
     fn leave(&self, mover: &str) -> impl Future<Output = Result<(), CatalogError>> + Send;
+    /// Has our turn at a link taken.
+    fn link_turn(
+        &self,
+        link: &FarLink,
+        taker: TurnTaker,
+    ) -> impl Future<Output = Result<Option<LinkTurn>, CatalogError>> + Send;
     /// The table, for messages.
     fn name(&self) -> String;
     /// By what the rows of a lane are known, and its target.

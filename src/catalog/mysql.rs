@@ -9,6 +9,7 @@ mod earlier;
 mod files;
 mod fleet;
 mod indexes;
+mod links;
 mod nodes;
 mod note;
 mod owed;
@@ -35,10 +36,12 @@ use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::fleet::{Fleet, FleetExtent, FleetRules, FleetStand, NODE, boot_time};
 use super::nodes::{NO_RELAY_TABLE, NO_TABLES, StorageNode};
 use super::{
-    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, DatabaseServer, FailedSide, Hold, Keeping, Layout,
-    Looked, Md5, NOTES, Note, Options, Outcome, RecordId, Retry, Selection, Settled, TlsMode, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, DatabaseServer, FailedSide, FarLink, Hold, Keeping,
+    Layout, LinkGrant, LinkNews, Looked, Md5, NOTES, Note, Options, Outcome, RecordId, Retry, Selection, Settled,
+    TlsMode, Totals,
 };
 
+pub(super) use self::links::limit_link;
 pub(super) use self::stand::fleet_stand;
 
 /// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
@@ -68,12 +71,14 @@ pub struct MySqlCatalog {
     notes: note::Notes,
     /// The storage node that is worked for, where there are several.
     node: Option<StorageNode>,
+    /// The link that is shared with others.
+    link: Option<FarLink>,
 }
 
 impl MySqlCatalog {
     /// Connects and looks for the table. [`CatalogError::Setup`] when there is none, or it cannot serve.
     pub async fn open(server: &DatabaseServer, options: Options) -> Result<Self, CatalogError> {
-        let Options { selection, table, layout, node, create: _ } = options;
+        let Options { selection, table, layout, node, link, create: _ } = options;
         if selection.targets.is_empty() {
             return Err(CatalogError::Setup(
                 "No monitor is chosen; name at least one instance id with --target".to_owned(),
@@ -106,8 +111,11 @@ impl MySqlCatalog {
             }
             _ => connections,
         });
+        let shares = rules.is_some() && have_links(&connections).await?;
+        let link = link.filter(|_| shares);
         let fleet = rules.map(|rules| {
-            let tables = MySqlFleet::new(connections.clone(), (&found, node.clone()), &selection.targets, rules);
+            let of = (&found, node.clone(), shares);
+            let tables = MySqlFleet::new(connections.clone(), of, &selection.targets, rules);
             (Fleet::new(tables, rules), rules.lanes)
         });
         let (fleet, lanes) = fleet.unzip();
@@ -123,6 +131,7 @@ impl MySqlCatalog {
             id_step,
             notes: note::Notes::default(),
             node,
+            link,
         })
     }
 
@@ -530,6 +539,17 @@ impl Catalog for MySqlCatalog {
         self.fleet.as_ref().is_none_or(|fleet| fleet.holds(hold))
     }
 
+    fn shares_link(&self) -> bool {
+        self.link.is_some()
+    }
+
+    async fn link_turn(&self, news: LinkNews) -> Result<LinkGrant, CatalogError> {
+        match (&self.fleet, &self.link) {
+            (Some(fleet), Some(link)) => fleet.link_turn(link, news).await,
+            _ => Ok(LinkGrant::default()),
+        }
+    }
+
     fn generation(&self) -> u64 {
         self.fleet.as_ref().map_or(0, Fleet::takings)
     }
@@ -776,6 +796,12 @@ async fn know_relays(connections: &Connections) -> Result<bool, CatalogError> {
 async fn have_nodes(connections: &Connections) -> Result<bool, CatalogError> {
     let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
     connections.run(conn, nodes::exist).await
+}
+
+/// Whether there are tables for links.
+async fn have_links(connections: &Connections) -> Result<bool, CatalogError> {
+    let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
+    connections.run(conn, links::exist).await
 }
 
 /// Creates the tables of a fleet.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, OpenFor, SqliteCatalog};
 use super::{
-    ArchiveStats, Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FleetLook, FleetStand, Hold, Keeping,
-    Layout, Looked, NodeDebt, Note, Options, RecordId, Retry, Settled, TargetBacklog, Totals,
+    ArchiveStats, Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FarLink, FleetLook, FleetStand, Hold,
+    Keeping, Layout, LinkGrant, LinkLimits, LinkNews, Looked, NodeDebt, Note, Options, RecordId, Retry, Settled,
+    TargetBacklog, Totals,
 };
 
 /// A catalog of either kind.
@@ -56,6 +57,14 @@ pub(crate) async fn fleet_stand(database: &Database, look: FleetLook) -> Result<
     match database {
         Database::Mysql(server) => mysql::fleet_stand(server, look).await,
         Database::Sqlite(path) => sqlite::fleet_stand(path, look).await,
+    }
+}
+
+/// Sets what may go over a link at once, for all movers together.
+pub(crate) async fn limit_link(database: &Database, link: FarLink, limits: LinkLimits) -> Result<(), CatalogError> {
+    match database {
+        Database::Mysql(server) => mysql::limit_link(server, &link, limits).await,
+        Database::Sqlite(path) => sqlite::limit_link(path, link, limits).await,
     }
 }
 
@@ -186,6 +195,20 @@ impl Catalog for AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.holds(hold),
             Self::Sqlite(catalog) => catalog.holds(hold),
+        }
+    }
+
+    fn shares_link(&self) -> bool {
+        match self {
+            Self::Mysql(catalog) => catalog.shares_link(),
+            Self::Sqlite(catalog) => catalog.shares_link(),
+        }
+    }
+
+    async fn link_turn(&self, news: LinkNews) -> Result<LinkGrant, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.link_turn(news).await,
+            Self::Sqlite(catalog) => catalog.link_turn(news).await,
         }
     }
 

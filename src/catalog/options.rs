@@ -1,6 +1,6 @@
 //! What is wanted of a database, and what was made in one.
 
-use super::{Layout, Selection, StorageNode};
+use super::{FarLink, Layout, Selection, StorageNode};
 
 /// What is wanted of a database.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,8 @@ pub struct Options {
     pub create: bool,
     /// The storage node that is worked for, where a target has several.
     pub node: Option<StorageNode>,
+    /// The link to the far end, where there is one.
+    pub link: Option<FarLink>,
 }
 
 /// A table that [`init_db`](super::init_db) was to create.

@@ -13,6 +13,7 @@ mod files;
 mod fleet;
 mod handle;
 mod indexes;
+mod links;
 mod nodes;
 mod note;
 mod owed;
@@ -47,6 +48,7 @@ use self::table::{PATH_LIMIT, create};
 use self::trouble::{in_time, on_own_thread, trouble};
 use self::walk::{FileCalls, reach_of_a_look};
 
+pub(super) use links::limit_link;
 pub(crate) use prunable::{Needed, Prunable};
 pub(super) use stand::fleet_stand;
 pub(super) use table::FILES;
@@ -55,8 +57,8 @@ pub(crate) use timecodes::{Complete, NewFile, QUIET, TimecodeStand};
 use super::fleet::{Fleet, FleetExtent, FleetStand, boot_time};
 use super::nodes::{NO_RELAY_TABLE, NO_TABLES, RelayFeed, StorageNode};
 use super::{
-    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, Hold, Keeping, Looked, Note, Options, Pending,
-    RecordId, Retry, Selection, Settled, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FarLink, Hold, Keeping, LinkGrant, LinkNews, Looked,
+    Note, Options, Pending, RecordId, Retry, Selection, Settled, Totals,
 };
 
 /// What a local file's row must be so that no storage node needs the file.
@@ -77,6 +79,8 @@ pub struct SqliteCatalog {
     fleet: Option<(Fleet<SqliteFleet>, u32)>,
     /// The storage node that is worked for, where there are several.
     node: Option<StorageNode>,
+    /// The link that is shared with others.
+    link: Option<FarLink>,
     /// `AND …` of rows that no storage node owes, or nothing where there are no such tables.
     not_owed: &'static str,
     file: PathBuf,
@@ -112,7 +116,7 @@ impl SqliteCatalog {
 
     /// Opens the file. What is absent and not to be made is [`CatalogError::Setup`], as is a table that lacks a column.
     pub(super) async fn open(path: &Path, options: Options, purpose: OpenFor) -> Result<Self, CatalogError> {
-        let Options { selection: Selection { targets, max_attempts }, node, .. } = options;
+        let Options { selection: Selection { targets, max_attempts }, node, link, .. } = options;
         let [archive] = <[String; 1]>::try_from(targets).map_err(|names| {
             CatalogError::Setup(format!(
                 "A SQLite database serves exactly one archive, and {} are chosen; name one with --archive-name",
@@ -131,6 +135,8 @@ impl SqliteCatalog {
         if node.is_some() && !has_nodes {
             return Err(CatalogError::Setup(format!("Database {database} {NO_TABLES}")));
         }
+        let shares = links::exist(handle.current(&database)?).map_err(|error| trouble(&database, error))?;
+        let link = link.filter(|_| shares && fleet.is_some());
         if node.as_ref().is_some_and(|node| node.feed().is_some())
             && !nodes::know_relays(handle.current(&database)?).map_err(|error| trouble(&database, error))?
         {
@@ -147,6 +153,7 @@ impl SqliteCatalog {
             claim: Claim::default(),
             fleet,
             node,
+            link,
             not_owed: if has_nodes { NOT_OWED } else { "" },
             file: path.to_owned(),
             archive,
@@ -202,6 +209,17 @@ impl Catalog for SqliteCatalog {
 
     fn holds(&self, hold: Hold) -> bool {
         self.fleet.as_ref().is_none_or(|(fleet, _)| fleet.holds(hold))
+    }
+
+    fn shares_link(&self) -> bool {
+        self.link.is_some()
+    }
+
+    async fn link_turn(&self, news: LinkNews) -> Result<LinkGrant, CatalogError> {
+        match (&self.fleet, &self.link) {
+            (Some((fleet, _)), Some(link)) => fleet.link_turn(link, news).await,
+            _ => Ok(LinkGrant::default()),
+        }
     }
 
     /// Rows whose `failed_copy_attempts` or `ignore` is NULL never match, as in SupRsync.

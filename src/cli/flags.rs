@@ -226,6 +226,19 @@ pub(super) enum GeneratedText {
     Fish,
 }
 
+/// Where archivers stand that say nothing of it.
+pub(super) const SITE: &str = "main";
+
+/// A site's name, as the table of links has it.
+pub(super) fn link_site(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    match text {
+        "" => Err("expected a name".into()),
+        text if text.len() <= 32 && text.bytes().all(fits) => Ok(text.to_owned()),
+        _ => Err("expected up to 32 letters, digits, dots, dashes and underscores".into()),
+    }
+}
+
 /// The name of this very program, where a program is to be named.
 pub(super) const SELF: &str = "self";
 
@@ -390,6 +403,10 @@ pub(super) struct ServiceArgs {
     /// SSH user; else the one in --storage-host or --host, the configuration file's, or our own
     #[arg(long, value_name = "NAME")]
     pub(super) user: Option<String>,
+
+    /// Where this archiver stands. Those of one site share what may go over the link to a storage node: see init-db --link-node
+    #[arg(long, value_name = "NAME", default_value = SITE, value_parser = link_site, help_heading = "Storage nodes")]
+    pub(super) link_site: String,
 
     /// Accepted for the old agent's command lines, and without effect
     #[arg(long, value_enum, hide = true)]

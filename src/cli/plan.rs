@@ -8,7 +8,7 @@ use crate::archiver::{
 use crate::batches::BatchTerms;
 use crate::batches::spool::BatchSpool;
 use crate::catalog::{
-    self, CatalogError, Database, Layout, NodeNames, RecordId, RelayFeed, Selection, Spread, StorageNode,
+    self, CatalogError, Database, FarLink, Layout, NodeNames, RecordId, RelayFeed, Selection, Spread, StorageNode,
 };
 use crate::console::{ArchiveIdentity, Console, Limit};
 use crate::service::{Service, ServiceRun};
@@ -18,6 +18,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Letters of a far end's name in the table of links.
+const FAR_END_MOST: usize = 128;
 /// The embedded database of a run that names none.
 const EMBEDDED: &str = "pysmurf-archiver.db";
 /// How long running files may take once we are told to stop; well within docker's ten seconds.
@@ -49,6 +51,7 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
         ssh_options(args, address)
     });
     let ssh = ssh.transpose()?;
+    options.link = ssh.as_ref().map(|ssh| far_link(args, &options, ssh));
     Ok(Service {
         database,
         options,
@@ -61,6 +64,16 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
             .map_err(anyhow::Error::msg)?
             .answering_within(Duration::from_secs(args.source_timeout)),
     })
+}
+
+/// By what movers know the link to this far end: its node, else its host.
+fn far_link(args: &ServiceArgs, options: &catalog::Options, ssh: &SshOptions) -> FarLink {
+    let host = || match ssh.port.filter(|port| *port != 22) {
+        Some(port) => format!("{}:{port}", ssh.host.rsplit('@').next().unwrap_or_default()),
+        None => ssh.host.rsplit('@').next().unwrap_or_default().to_owned(),
+    };
+    let node = options.node.as_ref().map_or_else(host, |node| node.name().to_owned());
+    FarLink { site: args.link_site.clone(), node: node.chars().take(FAR_END_MOST).collect() }
 }
 
 /// The storage node that is worked for, where there are several.
@@ -254,6 +267,7 @@ pub(super) fn table(args: &TableArgs) -> Result<(Database, catalog::Options)> {
         layout,
         create: is_embedded(&args.database),
         node: None,
+        link: None,
     };
     Ok((database, options))
 }

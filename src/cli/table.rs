@@ -4,7 +4,7 @@ use super::flags::RetryArgs;
 use super::flags::files::InitDbArgs;
 use super::output::{print, printable, say};
 use super::plan;
-use crate::catalog::{self, Catalog, Note, RecordId, Retry};
+use crate::catalog::{self, Catalog, FarLink, LinkLimits, Note, RecordId, Retry};
 use crate::service::runtime;
 use anyhow::Result;
 
@@ -66,7 +66,7 @@ pub(super) fn init_db(args: InitDbArgs) -> Result<u8> {
     for table in runtime.block_on(catalog::init_db(&database))? {
         print(&format!("Table {} of {database}: {}", table.table, told(table.new)));
     }
-    if args.fleet || args.nodes {
+    if args.fleet || args.nodes || args.link_node.is_some() {
         let made = match args.nodes {
             true => runtime.block_on(catalog::make_node_tables(&database)),
             false => runtime.block_on(catalog::make_fleet(&database)),
@@ -74,6 +74,21 @@ pub(super) fn init_db(args: InitDbArgs) -> Result<u8> {
         for table in made? {
             print(&format!("Table {} of {database}: {}", table.table, told(table.new)));
         }
+    }
+    if let Some(node) = args.link_node {
+        if args.link_sessions.is_none() && args.link_bandwidth.is_none() {
+            anyhow::bail!(
+                "Option --link-node sets what a link may have; give --link-sessions, --link-bandwidth, or both"
+            );
+        }
+        let some = |number: u64| Some(number).filter(|number| *number > 0);
+        let limits = LinkLimits {
+            sessions: args.link_sessions.map(|number| Some(number).filter(|number| *number > 0)),
+            bandwidth: args.link_bandwidth.map(some),
+        };
+        let link = FarLink { site: args.link_site.clone(), node: node.clone() };
+        runtime.block_on(catalog::limit_link(&database, link, limits))?;
+        print(&format!("Link from {} to {} of {database}: limited", printable(&args.link_site), printable(&node)));
     }
     if args.indexes {
         for index in runtime.block_on(catalog::make_indexes(&database))? {

@@ -188,7 +188,7 @@ impl<'a> Queue<'a> {
     }
 
     /// How many lanes each of those has who have some.
-    fn shares(&self) -> Vec<usize> {
+    pub(crate) fn shares(&self) -> Vec<usize> {
         let shares = self.run("SELECT COUNT(*) FROM fleet_lane WHERE holder IS NOT NULL GROUP BY holder ORDER BY 1");
         shares.lines().map(|line| line.parse().unwrap()).collect()
     }
@@ -219,7 +219,7 @@ impl<'a> Queue<'a> {
 }
 
 /// Files of which some want the same place with other bytes.
-fn files(place: &Place, numbers: std::ops::Range<u64>) -> Vec<(PathBuf, [u8; 16])> {
+pub(crate) fn files(place: &Place, numbers: std::ops::Range<u64>) -> Vec<(PathBuf, [u8; 16])> {
     let file = |n: u64| match n % 4 {
         3 => place.source(format!("again/{:05}.dat", n - 1), 100 + n, n),
         _ => place.source(format!("{n:05}.dat"), n * 37 % 5000, n),

@@ -1,5 +1,6 @@
 //! How a fleet stands, for people and machines: who is there, who has which lanes, what waits where.
 
+use super::LinkStand;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub(crate) struct FleetStand {
     pub(crate) lanes: Vec<TargetLanes>,
     pub(crate) backlog: Vec<TargetBacklog>,
     pub(crate) nodes: Vec<NodeDebt>,
+    /// What movers share of links; not by heart.
+    #[serde(default)]
+    pub(crate) links: Vec<LinkStand>,
 }
 
 /// One of its movers.

@@ -4,10 +4,10 @@
 use super::connections::{Connections, QUERY_LIMIT, is_gone, within};
 use super::row::{integer, text};
 use super::table::Table;
-use super::{COMMAND_DENIED, is_lost_race, nodes};
+use super::{COMMAND_DENIED, is_lost_race, links, nodes};
 use crate::catalog::fleet::{
-    FLEET_SETTINGS, FLEET_TABLES, FleetExtent, FleetLane, FleetRules, FleetTables, Muster, MusteredMover,
-    SCHEMA_OF_NODES, Serves, told,
+    FLEET_SETTINGS, FLEET_TABLES, FarLink, FleetExtent, FleetLane, FleetRules, FleetTables, LinkTurn, Muster,
+    MusteredMover, SCHEMA, SCHEMA_OF_NODES, Serves, TurnTaker, told,
 };
 use crate::catalog::{CatalogError, Created, Database, DatabaseServer, Hold, StorageNode};
 use mysql_async::prelude::Queryable;
@@ -46,6 +46,8 @@ pub(super) struct MySqlFleet {
     node: Option<StorageNode>,
     targets: Vec<String>,
     rules: FleetRules,
+    /// There are tables for links.
+    links: bool,
 }
 
 /// Whether there are tables of a fleet, and what they say.
@@ -136,10 +138,13 @@ async fn create(conn: &mut Conn, extent: FleetExtent) -> Result<Vec<Created>, Er
     for setting in FLEET_SETTINGS {
         conn.exec_drop("INSERT IGNORE INTO fleet_setting (name, value) VALUES (?, ?)", setting).await?;
     }
+    let made = links::create(conn).await?.into_iter();
+    created.extend(made.map(|(table, new)| Created { table: table.to_owned(), new }));
     if extent == FleetExtent::Nodes {
         let made = nodes::create(conn).await?.into_iter();
         created.extend(made.map(|(table, new)| Created { table: table.to_owned(), new }));
-        conn.exec_drop("UPDATE fleet_setting SET value=? WHERE name='schema'", (SCHEMA_OF_NODES,)).await?;
+        let newer = "UPDATE fleet_setting SET value=? WHERE name='schema' AND value=?";
+        conn.exec_drop(newer, (SCHEMA_OF_NODES, SCHEMA)).await?;
     }
     Ok(created)
 }
@@ -147,13 +152,13 @@ async fn create(conn: &mut Conn, extent: FleetExtent) -> Result<Vec<Created>, Er
 impl MySqlFleet {
     pub(super) fn new(
         connections: Arc<Connections>,
-        (table, node): (&Table, Option<StorageNode>),
+        (table, node, links): (&Table, Option<StorageNode>, bool),
         targets: &[String],
         rules: FleetRules,
     ) -> Self {
         let (targets, files) = (targets.to_vec(), table.name.clone());
         let table = node.as_ref().map_or_else(|| files.clone(), |node| node.rows_of(&files));
-        Self { connections, writer: Mutex::default(), table, files, node, targets, rules }
+        Self { connections, writer: Mutex::default(), table, files, node, targets, rules, links }
     }
 
     /// Has something done on the connection for writing, once more where it lost a race or the connection: each of our
@@ -405,7 +410,11 @@ impl FleetTables for MySqlFleet {
                      WHERE l.holder IS NOT NULL AND m.mover IS NULL";
         let targets =
             "DELETE t FROM fleet_target AS t LEFT JOIN fleet_mover AS m ON m.mover=t.mover WHERE m.mover IS NULL";
-        self.fenced(mover, vec![(lanes.to_owned(), vec![]), (targets.to_owned(), vec![])]).await
+        let shares =
+            "DELETE s FROM fleet_share AS s LEFT JOIN fleet_mover AS m ON m.mover=s.mover WHERE m.mover IS NULL";
+        let of = |statement: &&str| ((*statement).to_owned(), vec![]);
+        let all = [lanes, targets].iter().chain(self.links.then_some(&shares)).map(of).collect();
+        self.fenced(mover, all).await
     }
 
     async fn take(&self, mover: &str, lanes: &[u32]) -> Result<bool, CatalogError> {
@@ -430,14 +439,33 @@ impl FleetTables for MySqlFleet {
 
     async fn leave(&self, mover: &str) -> Result<(), CatalogError> {
         let of = |statement: &str| (statement.to_owned(), vec![Value::from(mover)]);
-        let statements = vec![
+        let mut statements = vec![
             of("UPDATE fleet_lane SET holder=NULL WHERE holder=?"),
             of("DELETE FROM fleet_target WHERE mover=?"),
             of("DELETE FROM fleet_mover WHERE mover=?"),
         ];
+        if self.links {
+            statements.push(of("DELETE FROM fleet_share WHERE mover=?"));
+        }
         let left = self.fenced(mover, statements).await.map(drop);
         self.close().await;
         left
+    }
+
+    async fn link_turn(&self, link: &FarLink, taker: TurnTaker) -> Result<Option<LinkTurn>, CatalogError> {
+        self.write(|conn| {
+            on(conn, async |conn| {
+                conn.query_drop("BEGIN").await?;
+                if !fence(conn, &taker.mover).await? {
+                    conn.query_drop("ROLLBACK").await?;
+                    return Ok(None);
+                }
+                let turn = links::turn(conn, link, &taker).await?;
+                conn.query_drop("COMMIT").await?;
+                Ok(Some(turn))
+            })
+        })
+        .await
     }
 
     fn name(&self) -> String {

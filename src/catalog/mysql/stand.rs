@@ -4,7 +4,7 @@ use super::connections::Connections;
 use super::indexes::{INDEX_COPIED, has};
 use super::row::{integer, text};
 use super::table::{DEFAULT_TABLES, quote};
-use super::{LOOK, MySqlCatalog, fleet, no_table, nodes};
+use super::{LOOK, MySqlCatalog, fleet, links, no_table, nodes};
 use crate::catalog::fleet::{
     BacklogCount, DEBTS_MOST, FleetLook, FleetStand, MoverStand, NodeDebt, TargetBacklog, no_fleet,
 };
@@ -68,6 +68,7 @@ pub(in crate::catalog) async fn fleet_stand(
                 false => Vec::new(),
             };
             stand.nodes = debts(conn, &table, &known).await?;
+            stand.links = links::stand(conn).await?;
             // What waits for a relayed one is done already.
             let mut direct = Vec::new();
             for of in known {

@@ -3,13 +3,13 @@
 
 use super::handle::OpenFor;
 use super::handle::connect;
-use super::nodes;
 use super::table::FILES;
 use super::trouble::{in_time, on_own_thread, trouble};
 use super::walk::FileCalls;
+use super::{links, nodes};
 use crate::catalog::fleet::{
-    FLEET_SETTINGS, FLEET_TABLES, FleetExtent, FleetLane, FleetRules, FleetTables, Muster, MusteredMover, NODE,
-    SCHEMA_OF_NODES, Serves, told,
+    FLEET_SETTINGS, FLEET_TABLES, FarLink, FleetExtent, FleetLane, FleetRules, FleetTables, LinkTurn, Muster,
+    MusteredMover, NODE, SCHEMA, SCHEMA_OF_NODES, Serves, TurnTaker, told,
 };
 use crate::catalog::{CatalogError, Created, Database, Hold, Looked, Outcome, Pending, Settled, StorageNode};
 use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
@@ -88,10 +88,13 @@ fn create(connection: &mut Connection, extent: FleetExtent) -> Result<Vec<Create
     for (name, value) in FLEET_SETTINGS {
         transaction.execute("INSERT OR IGNORE INTO fleet_setting (name, value) VALUES (?, ?)", [name, value])?;
     }
+    let made = links::create(&transaction)?.into_iter();
+    created.extend(made.map(|(table, new)| Created { table: table.to_owned(), new }));
     if extent == FleetExtent::Nodes {
         let made = nodes::create(&transaction)?.into_iter();
         created.extend(made.map(|(table, new)| Created { table: table.to_owned(), new }));
-        transaction.execute("UPDATE fleet_setting SET value = ? WHERE name = 'schema'", [SCHEMA_OF_NODES])?;
+        let newer = "UPDATE fleet_setting SET value = ? WHERE name = 'schema' AND value = ?";
+        transaction.execute(newer, [SCHEMA_OF_NODES, SCHEMA])?;
     }
     transaction.commit()?;
     Ok(created)
@@ -239,7 +242,12 @@ impl FleetTables for SqliteFleet {
             transaction.execute_batch(
                 "UPDATE fleet_lane SET holder = NULL WHERE holder NOT IN (SELECT mover FROM fleet_mover);
                  DELETE FROM fleet_target WHERE mover NOT IN (SELECT mover FROM fleet_mover)",
-            )
+            )?;
+            match links::exist(transaction)? {
+                true => transaction
+                    .execute_batch("DELETE FROM fleet_share WHERE mover NOT IN (SELECT mover FROM fleet_mover)"),
+                false => Ok(()),
+            }
         })
         .await
     }
@@ -283,6 +291,9 @@ impl FleetTables for SqliteFleet {
         let who = mover.to_owned();
         let left = self.fenced(mover, move |transaction, _| {
             free(transaction, &who)?;
+            if links::exist(transaction)? {
+                transaction.execute("DELETE FROM fleet_share WHERE mover = ?", [&who])?;
+            }
             transaction.execute("DELETE FROM fleet_mover WHERE mover = ?", [&who]).map(drop)
         });
         let left = left.await.map(drop);
@@ -291,6 +302,15 @@ impl FleetTables for SqliteFleet {
             Ok(())
         });
         left.and(closing.await)
+    }
+
+    async fn link_turn(&self, link: &FarLink, taker: TurnTaker) -> Result<Option<LinkTurn>, CatalogError> {
+        let link = link.clone();
+        self.run(move |transaction, _| match fence(transaction, &taker.mover)? {
+            true => links::turn(transaction, &link, &taker).map(Some),
+            false => Ok(None),
+        })
+        .await
     }
 
     fn name(&self) -> String {

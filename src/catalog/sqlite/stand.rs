@@ -5,7 +5,7 @@ use super::indexes::{INDEX_UNCOPIED, UNCOPIED, has};
 use super::table::FILES;
 use super::trouble::{in_time, on_own_thread, trouble};
 use super::walk::{FileCalls, LOOK, reach_past_copied};
-use super::{SqliteCatalog, fleet, nodes, relays};
+use super::{SqliteCatalog, fleet, links, nodes, relays};
 use crate::catalog::fleet::{
     BacklogCount, DEBTS_MOST, FleetLook, FleetStand, MoverStand, NodeDebt, TargetBacklog, no_fleet,
 };
@@ -46,6 +46,7 @@ pub(in crate::catalog) async fn fleet_stand(path: &Path, look: FleetLook) -> Res
                 if nodes::exist(connection)? {
                     stand.nodes = debts(connection)?;
                 }
+                stand.links = links::stand(connection)?;
                 stand.backlog = Counting { connection, not_ignored, look }.count(&stand)?;
                 Ok((stand, rules.heartbeat))
             };

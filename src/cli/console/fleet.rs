@@ -3,8 +3,8 @@
 use super::super::flags::console::StatusArgs;
 use super::super::output::printable;
 use super::super::plan;
-use super::view::{View, at, files, row, span};
-use crate::catalog::{self, FleetLook, FleetStand, MoverStand, NodeDebt, TargetBacklog, TargetLanes};
+use super::view::{View, at, bytes, files, row, span};
+use crate::catalog::{self, FleetLook, FleetStand, LinkStand, MoverStand, NodeDebt, TargetBacklog, TargetLanes};
 use crate::clock::unix_now;
 use crate::console::fleet::{FleetReport, holds, of};
 use anyhow::Result;
@@ -54,6 +54,7 @@ fn block(view: View, fleet: &FleetReport) -> String {
         stand.backlog.iter().filter(|line| line.files + line.given_up > 0).map(|line| waits(stand, line)),
     );
     rows(&mut text, "nodes", stand.nodes.iter().map(debt));
+    rows(&mut text, "links", stand.links.iter().map(link));
     text
 }
 
@@ -99,6 +100,24 @@ fn waits(stand: &FleetStand, line: &TargetBacklog) -> String {
     }
     if stand.lanes.iter().all(|lanes| (&lanes.target, &lanes.node) != (&line.target, &line.node)) {
         text.push_str("; no mover was ever started for them");
+    }
+    text
+}
+
+fn link(link: &LinkStand) -> String {
+    let of = |limit: Option<String>| limit.map_or(String::new(), |limit| format!(" of {limit}"));
+    let sessions = of(link.sessions.map(|sessions| sessions.to_string()));
+    let bandwidth = of(link.bandwidth.map(|rate| format!("{}/s", bytes(rate as f64))));
+    let mut text = format!(
+        "{} to {}  {}{sessions} sessions, {}/s{bandwidth}, {} movers",
+        link.site,
+        link.node,
+        link.in_use,
+        bytes(link.moved as f64),
+        link.movers
+    );
+    if let Some(mover) = &link.down_by {
+        let _ = write!(text, "; DOWN, {mover} tries it: {}", link.down_why.as_deref().unwrap_or_default());
     }
     text
 }

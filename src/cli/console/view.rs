@@ -239,7 +239,7 @@ pub(super) fn files(count: u64) -> String {
 }
 
 /// Bytes with three digits that count.
-fn bytes(number: f64) -> String {
+pub(super) fn bytes(number: f64) -> String {
     let mut left = number;
     for unit in ["B", "kB", "MB", "GB", "TB"] {
         if left < 999.5 || unit == "TB" {

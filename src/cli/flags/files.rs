@@ -1,7 +1,9 @@
 //! The command line of `files` as typed.
 
-use super::{DatabaseArgs, ServiceArgs, TableArgs};
+use super::{DatabaseArgs, SITE, ServiceArgs, TableArgs, link_site};
+use crate::catalog::SESSIONS_MOST;
 use crate::console::files::adding::TimeRule;
+use crate::throttle::parse_rate;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -371,6 +373,23 @@ pub(in crate::cli) struct InitDbArgs {
     /// Add the tables by which the rows of a target go to several storage nodes, and with them those of --fleet
     #[arg(long)]
     pub(in crate::cli) nodes: bool,
+
+    /// Set what all archivers together may have of the link from --link-site to this storage node: the name of a [[node]], or
+    /// without any the host of --storage-host (HOST:PORT where the port is not 22). Takes --fleet with it
+    #[arg(long, value_name = "NODE")]
+    pub(in crate::cli) link_node: Option<String>,
+
+    /// Where these archivers stand, as they say in `run`
+    #[arg(long, value_name = "NAME", default_value = SITE, value_parser = link_site)]
+    pub(in crate::cli) link_site: String,
+
+    /// Sessions of that link at most; 0 for no limit
+    #[arg(long, value_name = "N", requires = "link_node", value_parser = clap::value_parser!(u32).range(0..=i64::from(SESSIONS_MOST)))]
+    pub(in crate::cli) link_sessions: Option<u32>,
+
+    /// What goes over that link at most, in KiB per second, or with a suffix such as 100M; 0 for no limit
+    #[arg(long, value_name = "RATE", requires = "link_node", value_parser = parse_rate)]
+    pub(in crate::cli) link_bandwidth: Option<u64>,
 }
 
 /// A number with one of the letters s, m, h, d, w.
