@@ -398,7 +398,7 @@ impl MySqlCatalog {
                 let of = format!(
                     "{} AND p.row_id > ? AND p.row_id <= ? AND {} AND {} < ?",
                     rows.proven_at(feed),
-                    rows.lacks(),
+                    rows.lacks(feed),
                     rows.attempts_relayed()
                 );
                 some("p.path", &rows.attempts_relayed(), &of, 1)

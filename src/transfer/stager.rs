@@ -16,11 +16,21 @@ pub trait Stager: Debug + Send + Sync {
     /// Begins to write so many bytes of it into a file that is empty.
     fn begin(&self, len: u64, here: File);
 
-    /// Waits for its end, at most so long: whether all of it was written. `None` while it goes on.
-    fn wait(&self, limit: Duration) -> Option<bool>;
+    /// Waits until so many bytes of its beginning are there, at most so long: whether they are, or will be. `None` while it
+    /// goes on.
+    fn reaches(&self, bytes: u64, limit: Duration) -> Option<bool>;
 
-    /// Nothing more is to be written.
+    /// Nothing more is to be written: once it returns nobody does.
     fn end(&self);
+}
+
+/// A file that is being brought. Dropping it ends that.
+pub(super) struct Bringing(pub(super) Arc<dyn Stager>);
+
+impl Drop for Bringing {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// A file that others have written, from when it is asked for until it is rebuilt.

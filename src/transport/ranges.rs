@@ -55,6 +55,8 @@ struct RangesState {
     next: u64,
     /// Ranges of those who broke off.
     returned: Vec<Range<u64>>,
+    /// Where the ranges begin that somebody is at.
+    at: Vec<u64>,
     /// Who may come.
     seats: usize,
     at_work: usize,
@@ -208,10 +210,11 @@ impl Ranges {
         })
     }
 
-    /// Whether nothing is missing, and nobody is at work.
-    pub(crate) fn are_whole(&self) -> bool {
+    /// Bytes from the beginning of the file that are all there.
+    pub(crate) fn front(&self) -> u64 {
         let state = self.lock();
-        state.at_work == 0 && state.next >= self.len && state.returned.is_empty()
+        let missing = state.at.iter().copied().chain(state.returned.iter().map(|range| range.start));
+        missing.min().unwrap_or(state.next).min(state.next)
     }
 
     /// Nobody is to join or go on.
@@ -259,6 +262,7 @@ impl Ranges {
                 return None;
             }
             if let Some(range) = state.returned.pop() {
+                state.at.push(range.start);
                 return Some(range);
             }
             if state.next < self.len {
@@ -266,6 +270,7 @@ impl Ranges {
                 let share = left / (2 * self.connections as u64);
                 let begin = state.next;
                 state.next += share.clamp(*RANGE.start(), *RANGE.end()).min(left);
+                state.at.push(begin);
                 return Some(begin..state.next);
             }
             if staying == WriterStay::Leaves || state.at_work <= 1 + state.waiting {
@@ -285,7 +290,21 @@ pub(crate) struct RangeWriter<'a> {
     staying: WriterStay,
 }
 
+impl RangesState {
+    /// Nobody is at this range any more.
+    fn leave(&mut self, range: &Range<u64>) {
+        self.at.retain(|begin| *begin != range.start);
+    }
+}
+
 impl RangeWriter<'_> {
+    /// The range is there.
+    fn done(&mut self) {
+        if let Some(range) = self.range.take() {
+            self.ranges.change(|state| state.leave(&range));
+        }
+    }
+
     /// Writes ranges of `source` until none is left, and closes the file. `moved` hears of bytes, and says whether to go on.
     /// Returns how many were written.
     pub(crate) fn write(
@@ -341,7 +360,7 @@ impl RangeWriter<'_> {
             let read = there.read_at(range.clone(), &mut each).map_err(RangeError::Far)?;
             read.map_err(|error| if ended { RangeError::Ended } else { RangeError::Here(error) })?;
             total += range.end - range.start;
-            self.range = None;
+            self.done();
         }
         Ok(total)
     }
@@ -370,7 +389,7 @@ impl RangeWriter<'_> {
             };
             let written = pieces.write_at(range.start, &mut next).map_err(RangeError::Far)?;
             total += written.map_err(|error| if ended { RangeError::Ended } else { RangeError::Here(error) })?;
-            self.range = None;
+            self.done();
         }
         pieces.close().map_err(RangeError::Far)?;
         Ok(total)
@@ -384,6 +403,7 @@ impl Drop for RangeWriter<'_> {
             state.at_work -= 1;
             state.left = Some(Instant::now());
             state.hurt |= range.is_some();
+            range.iter().for_each(|range| state.leave(range));
             state.returned.extend(range);
         });
     }
@@ -501,7 +521,7 @@ mod tests {
             waiting.into_iter().map(|hand| hand.join().unwrap()).collect()
         });
         assert!(taken.contains(&left) && taken.contains(&None), "{taken:?}");
-        assert!(ranges.are_whole() && ranges.come().is_none());
+        assert!(ranges.front() == ranges.len() && ranges.come().is_none());
     }
 
     #[test]

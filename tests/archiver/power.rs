@@ -4,10 +4,11 @@
 //! The disk is a loop device over a file that we serve ourselves (`tests/support/disk.rs`). An archiver fills it; then its
 //! power is cut at moments drawn from a seed, and what is left is mounted. `make power-cut` has thousands of them.
 
+use crate::fleet::Queue;
 use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, hex, is_root};
 use crate::support::disk::{Cut, Disk, Replay};
 use crate::support::sshd::Sshd;
-use crate::support::tools::require;
+use crate::support::tools::{find, require};
 use crate::support::wait::{PATIENCE, wait_until};
 use rusqlite::{Connection, params};
 use std::fs;
@@ -313,4 +314,24 @@ fn a_power_cut_takes_no_row_that_says_copied() {
         }
     }
     assert!(broken.is_empty(), "seed {}: {}", effort.seed, broken.join("\n"));
+}
+
+/// Where `sync` cannot be run copies count all the same, and it is told, once for all sessions.
+#[test]
+fn a_storage_node_that_cannot_sync_is_told_of_and_takes_files() {
+    let place = Place::make();
+    let programs = place.path("bin");
+    fs::create_dir(&programs).unwrap();
+    let (Some(rsync), true) = (find("rsync"), require("rsync")) else { return };
+    std::os::unix::fs::symlink(rsync, programs.join("rsync")).unwrap();
+    let Some(sshd) = Sshd::start(&format!("SetEnv PATH={}", programs.display())) else { return };
+    let queue = Queue::on_sqlite(&place);
+    let run = queue.mover(place.run_to(&sshd));
+    for n in 0..3u64 {
+        queue.insert(&[place.source(format!("{n:04}.dat"), 3000, n)]);
+        wait_until("it is copied", || queue.copied() as u64 == n + 1);
+    }
+    let over = run.terminate().0.expect(0);
+    assert_eq!(over.log.matches("sync cannot be run there").count(), 1, "{}", over.log);
+    queue.expect_each_once(&place, 0);
 }

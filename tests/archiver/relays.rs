@@ -1,7 +1,7 @@
 //! Storage nodes that are fed from others: what one has proven goes on to the next, from its archive.
 
 use crate::nodes::Site;
-use crate::support::archiver::Run;
+use crate::support::archiver::{Run, md5_of};
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::TARGET;
 use std::fs;
@@ -192,6 +192,38 @@ fn a_relay_reads_where_it_sees_the_other_archive_and_writes_by_our_own_far_end()
     let configured = told(&site, &["config", "check"], 0);
     assert!(configured.contains("# All 2 targets can be used"), "{configured}");
     assert!(configured.contains("from-data-dir"), "{configured}");
+}
+
+fn file_is_registered_anew(site: &Site) {
+    let register = |bytes: &[u8], number: u64| {
+        let (path, _) = site.place.source("00001.dat", 10, number);
+        fs::write(&path, bytes).unwrap();
+        site.insert(&path, md5_of(&path));
+        site.start(&["--once"]).wait(PATIENCE).expect(0);
+    };
+    register(b"first", 1);
+    relay(site, &["--once"]).wait(PATIENCE).expect(0);
+    register(b"second", 2);
+    register(b"third", 3);
+    let copied = relay(site, &["--once"]).wait(PATIENCE).expect(0);
+    assert!(!copied.log.contains("Not copied"), "{}", copied.log);
+    assert_eq!(fs::read(site.folder("b").join("00001.dat")).unwrap(), b"third");
+    assert_eq!([site.proven("a"), site.proven("b"), site.count("fleet_trouble")], [3, 2, 0]);
+    let checked = told(site, &["check", "--node", "b"], 0);
+    assert!(checked.contains("0 pending, 0 given up"), "{checked}");
+}
+
+#[test]
+fn of_a_file_that_was_registered_anew_the_copy_that_is_there_goes_on() {
+    let Some(site) = Site::relaying(PAIR, SILENT, None) else { return };
+    file_is_registered_anew(&site);
+}
+
+#[test]
+fn of_a_file_that_was_registered_anew_the_copy_that_is_there_goes_on_by_mariadb() {
+    let common = format!("{SILENT}\nexisting = 'replace'");
+    let Some(site) = Site::relaying(PAIR, &common, Some("relay_anew")) else { return };
+    file_is_registered_anew(&site);
 }
 
 #[test]

@@ -375,10 +375,10 @@ impl Run {
         assert!(status.success());
     }
 
-    /// The memory that it has now (`VmRSS`), KiB.
+    /// The memory that it has now for itself alone (`RssAnon`), KiB: how much of its own file has been read by now says nothing.
     pub fn memory_kib(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
         line.split_whitespace().next()?.parse().ok()
     }
 

@@ -34,13 +34,17 @@ impl NodeRows<'_> {
         )
     }
 
-    /// What makes one of them one that this node lacks.
-    pub(super) fn lacks(&self) -> String {
+    /// What makes one of them one that this node lacks: it has no proof, and in the other node's place stands no later row's
+    /// copy.
+    pub(super) fn lacks(&self, feed: &RelayFeed) -> String {
+        let named = self.named();
         format!(
-            "NOT EXISTS (SELECT 1 FROM fleet_proof AS r WHERE r.table_name={} AND r.row_id=p.row_id AND r.node='{}' \
-             AND r.sum=p.sum)",
-            self.named(),
-            self.node.name()
+            "NOT EXISTS (SELECT 1 FROM fleet_proof AS r WHERE r.table_name={named} AND r.row_id=p.row_id AND r.node='{}' \
+             AND r.sum=p.sum) \
+             AND NOT EXISTS (SELECT 1 FROM fleet_proof AS q WHERE q.node='{}' AND q.path=p.path AND q.table_name={named} \
+             AND q.row_id > p.row_id)",
+            self.node.name(),
+            feed.node
         )
     }
 
@@ -76,7 +80,7 @@ impl MySqlCatalog {
 
     /// How many rows of the other node's wait for this one, how many it gave up and how many it has.
     pub(super) async fn count_relayed(&self, rows: &NodeRows<'_>, feed: &RelayFeed) -> Result<Totals, CatalogError> {
-        let (attempts, lacks) = (rows.attempts_relayed(), rows.lacks());
+        let (attempts, lacks) = (rows.attempts_relayed(), rows.lacks(feed));
         let query = format!(
             "SELECT COUNT(CASE WHEN {lacks} AND {attempts} < ? THEN 1 END), \
              COUNT(CASE WHEN {lacks} AND {attempts} >= ? THEN 1 END), COUNT(*) FROM {} \
@@ -112,7 +116,7 @@ impl MySqlCatalog {
             "SELECT MIN(NULLIF(UNIX_TIMESTAMP(`timestamp`), 0)) FROM {} AND p.row_id > ? AND p.row_id <= ? \
              AND {} AND {} < ? AND {}",
             rows.proven_at(feed),
-            rows.lacks(),
+            rows.lacks(feed),
             rows.attempts_relayed(),
             self.targets()
         );

@@ -21,8 +21,8 @@ impl SqliteCatalog {
     pub(super) async fn last_of_same_file(&self, copy: &CopyPlace) -> Result<Option<RecordId>, CatalogError> {
         if let Some((node, _)) = self.relayed() {
             // The places are those of another node, which has seen to it that all rows of one are of the same file.
-            let (node, path) = (node.clone(), copy.path.clone());
-            let last = self.run(move |connection| nodes::last_proven_at(connection, &node, &path)).await?;
+            let (node, archive, path) = (node.clone(), self.archive.clone(), copy.path.clone());
+            let last = self.run(move |connection| nodes::last_proven_at(connection, &node, (&archive, &path))).await?;
             return Ok(last.map(|(id, _)| RecordId(id)));
         }
         let last = match self.run(|connection| has(connection, INDEX_REMOTE)).await? {
@@ -39,8 +39,9 @@ impl SqliteCatalog {
         };
         let last = match self.node.clone() {
             Some(node) => {
-                let path = copy.path.clone();
-                let proven = self.run(move |connection| nodes::last_proven_at(connection, &node, &path)).await?;
+                let (archive, path) = (self.archive.clone(), copy.path.clone());
+                let proven =
+                    self.run(move |connection| nodes::last_proven_at(connection, &node, (&archive, &path))).await?;
                 // Also of rows that are not done yet, since other nodes have not proven them.
                 last.into_iter().chain(proven).max_by_key(|(id, _)| *id)
             }

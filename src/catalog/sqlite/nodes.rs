@@ -209,18 +209,18 @@ pub(super) fn fed_from(connection: &Connection, node: &str) -> Result<Option<Str
     connection.prepare_cached(query)?.query_row([FILES, node], |row| row.get(0)).optional()
 }
 
-/// The last row whose copy was proven at this place of the node, with its file.
+/// The last row whose copy was proven at this place of the archive at the node, with its file.
 pub(super) fn last_proven_at(
     connection: &Connection,
     node: &StorageNode,
-    path: &str,
+    (archive, path): (&str, &str),
 ) -> Result<Option<(i64, Vec<u8>)>, Error> {
     let query = format!(
         "SELECT row_id, CAST(local_path AS BLOB) FROM fleet_proof JOIN {FILES} ON id = row_id \
-         WHERE node = ? AND path = ? AND table_name = ? ORDER BY row_id DESC LIMIT 1"
+         WHERE node = ? AND path = ? AND table_name = ? AND archive_name = ? ORDER BY row_id DESC LIMIT 1"
     );
     let mut query = connection.prepare_cached(&query)?;
-    query.query_row(params![node.name(), path, FILES], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    query.query_row(params![node.name(), path, FILES, archive], |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
 /// How many rows this node owes; of those that it gave up, and of all others.

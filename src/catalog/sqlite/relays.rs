@@ -28,18 +28,21 @@ fn proven(feed: &RelayFeed) -> String {
     )
 }
 
-/// What makes one of them one that this node lacks.
-fn lacks(node: &StorageNode) -> String {
+/// What makes one of them one that this node lacks: it has no proof, and in the other node's place stands no later row's copy.
+fn lacks(node: &StorageNode, feed: &RelayFeed) -> String {
     format!(
         "NOT EXISTS (SELECT 1 FROM fleet_proof AS r WHERE r.table_name = '{FILES}' AND r.row_id = p.row_id \
-         AND r.node = '{}' AND r.sum = p.sum)",
-        node.name()
+         AND r.node = '{}' AND r.sum = p.sum) \
+         AND NOT EXISTS (SELECT 1 FROM fleet_proof AS q JOIN {FILES} AS f ON f.id = q.row_id WHERE q.node = '{}' AND q.path = p.path \
+         AND q.table_name = '{FILES}' AND q.row_id > p.row_id AND f.archive_name = {FILES}.archive_name)",
+        node.name(),
+        feed.node
     )
 }
 
 /// A look at the rows that this node lacks; parameters as those of a look at all. `more`: what else is asked of a row.
 pub(super) fn look(node: &StorageNode, feed: &RelayFeed, more: &str) -> String {
-    let (attempts, lacks) = (attempts(node), lacks(node));
+    let (attempts, lacks) = (attempts(node), lacks(node, feed));
     format!(
         "SELECT {FILES}.id, {attempts}, {} FROM {} AND p.row_id > ?2 AND p.row_id <= ?5 AND archive_name = ?1 {more} \
          AND {lacks} AND {attempts} < ?3 ORDER BY p.row_id LIMIT ?4",
@@ -83,7 +86,7 @@ pub(super) fn fail(
 impl SqliteCatalog {
     /// How many rows of the other node's wait for this one, how many it gave up and how many it has.
     pub(super) async fn count_relayed(&self, node: &StorageNode, feed: &RelayFeed) -> Result<Totals, CatalogError> {
-        let (attempts, lacks) = (attempts(node), lacks(node));
+        let (attempts, lacks) = (attempts(node), lacks(node, feed));
         let query = format!(
             "SELECT COUNT(CASE WHEN {lacks} AND {attempts} < ?2 THEN 1 END), \
              COUNT(CASE WHEN {lacks} AND {attempts} >= ?2 THEN 1 END), COUNT(*) FROM {} \
@@ -115,7 +118,7 @@ impl SqliteCatalog {
             "SELECT MIN(timestamp) FROM {} AND p.row_id > ?3 AND p.row_id <= ?4 AND archive_name = ?1 {} AND {} AND {} < ?2",
             proven(feed),
             self.not_ignored,
-            lacks(node),
+            lacks(node, feed),
             attempts(node)
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);

@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// Between the arrivals of two: an sshd turns some away where many have yet to log in.
 const ARRIVAL: Duration = Duration::from_millis(30);
 
+/// How often it is looked how far the ranges are.
+const GLANCE: Duration = Duration::from_millis(10);
+
 /// Whether what is pulled may be one large file that is not here yet, and SFTP leads to it as rsync does.
 pub(super) fn may_be_one_file(line: &CommandLine, plan: &Plan) -> bool {
     let [source] = &plan.sources[..] else { return false };
@@ -172,27 +175,36 @@ impl Stager for RangedPull {
         self.change(|state| state.order = Some(Arc::new(order)));
     }
 
-    fn wait(&self, limit: Duration) -> Option<bool> {
+    fn reaches(&self, bytes: u64, limit: Duration) -> Option<bool> {
         let deadline = Instant::now() + limit;
         let mut state = self.lock();
         loop {
-            let whole = state.order.as_ref().is_some_and(|order| order.ranges.are_whole());
-            if whole || state.present == 0 {
-                return Some(whole);
+            let there = state.order.as_ref().is_some_and(|order| order.ranges.front() >= bytes);
+            if there || state.present == 0 {
+                return Some(there);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return None;
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout(state, left.min(GLANCE)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     fn end(&self) {
-        self.change(|state| {
+        let order = {
+            let mut state = self.lock();
             state.closed = true;
-            state.order.iter().for_each(|order| order.ranges.end());
-        });
+            state.order.clone()
+        };
+        self.changed.notify_all();
+        if let Some(order) = order {
+            if order.ranges.front() < order.ranges.len() {
+                order.ranges.end();
+                self.crew.break_off();
+            }
+            order.ranges.finish();
+        }
     }
 }
 
@@ -209,9 +221,9 @@ mod tests {
         let here = Presence(pull.clone());
         let short = Duration::from_millis(1);
         assert!(!crew.await_admission(short) && pull.await_order(short).is_none());
-        assert_eq!(pull.wait(short), None, "one is there still");
+        assert_eq!(pull.reaches(7, short), None, "one is there still");
         drop(here);
-        assert_eq!(pull.wait(HELPERS_PATIENCE), Some(false), "nobody is");
+        assert_eq!(pull.reaches(7, HELPERS_PATIENCE), Some(false), "nobody is");
         crew.admit();
         pull.begin(7, tempfile::tempfile().unwrap());
         assert!(crew.await_admission(short) && pull.await_order(short).is_some());

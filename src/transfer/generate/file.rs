@@ -2,6 +2,7 @@
 
 use super::Work;
 use super::delta_choice::{AskFor, Judgement};
+use super::sums::SummedBasis;
 use super::tell::{report, reported};
 use crate::disk::digest::sum_of;
 use crate::transfer::TransferError;
@@ -175,8 +176,13 @@ impl Work<'_> {
     ) -> Result<(), TransferError> {
         let (name, redo) = (self.target.name(entry), turn == Turn::Redo);
         let mut choice = self.choose(dest, name, entry, found);
-        if found.is_none() && !redo && choice.basis == Basis::Destination {
-            choice.basis = self.stage(dest, name, entry)?.map(Basis::Staged).unwrap_or_default();
+        let mut bringing = None;
+        if found.is_none()
+            && !redo
+            && choice.basis == Basis::Destination
+            && let Some((staged, begun)) = self.stage(dest, name, entry)?
+        {
+            (choice.basis, bringing) = (Basis::Staged(staged), Some(begun));
         }
         let mut header = ItemHeader { flags: ItemFlags::TRANSFER, ..ItemHeader::default() };
         header.flags = match found.or(choice.compared.as_ref()) {
@@ -226,13 +232,17 @@ impl Work<'_> {
         let whole = stamp.map(|stamp| (stamp, Arc::default()));
         let told = whole.as_ref().map(|(_, whole)| Arc::clone(whole));
         let asked_whole = asked_whole.then_some(entry.len);
+        if basis.is_none() || head.count == 0 {
+            // The answer may be here at once.
+            bringing = None;
+        }
         let asked = Proposal { basis: choice.basis, head, append, partial: choice.partial, asked_whole, whole: told };
         self.board.proposals.put(ndx, asked);
         self.pass_words();
         self.board.ask(ndx);
         self.speaker.request(ndx, &header, &head, &mut self.writer.out);
-        if let (Some(mut basis), 1.., false) = (basis, head.count, append) {
-            self.sums(ndx, &mut basis, &head, whole)?;
+        if let (Some(basis), 1.., false) = (basis, head.count, append) {
+            self.sums(ndx, SummedBasis { file: basis, whole, bringing }, &head)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{LARGE, OUT_MOST, Work};
 use crate::transfer::TransferError;
 use crate::transfer::dest::{Stamp, Whole};
+use crate::transfer::stager::Bringing;
 use protocol::checksum::{BlockRule, FileHasher, weak};
 use protocol::flist::Ndx;
 use protocol::sums::{BlockIndex, SumHead};
@@ -24,21 +25,22 @@ pub(super) type WholePlace = (Stamp, Arc<OnceLock<Whole>>);
 
 impl Work<'_> {
     /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
-    /// With `whole` the sum of it all is left there, if the file stays what it was.
-    pub(super) fn sums(
-        &mut self,
-        ndx: Ndx,
-        basis: &mut File,
-        head: &SumHead,
-        whole: Option<WholePlace>,
-    ) -> Result<(), TransferError> {
+    pub(super) fn sums(&mut self, ndx: Ndx, basis: SummedBasis, head: &SumHead) -> Result<(), TransferError> {
+        let SummedBasis { mut file, whole, mut bringing } = basis;
         let whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.agreed.checksum)));
-        let mut basis = OpenBasis { file: basis, head: *head, block: 0, whole };
+        let mut basis = OpenBasis { file: &mut file, head: *head, block: 0, whole };
         let (mut span, mut took) = (0, Duration::ZERO);
         let mut buffer = std::mem::take(&mut self.buffer);
         let is_large = head.basis_len() >= LARGE;
         self.board.lock().summing = is_large.then_some(ndx);
         loop {
+            if let Some(begun) = &bringing {
+                let (bytes, coming) = basis.next();
+                // Before the last sums are out nobody writes any more: the answer may be here at once.
+                if !self.await_staged(begun, bytes)? || !coming {
+                    bringing = None;
+                }
+            }
             let began = self.board.now();
             if !basis.read(&mut buffer) {
                 break;
@@ -75,6 +77,15 @@ impl Work<'_> {
     }
 }
 
+/// A basis whose blocks are summed.
+pub(super) struct SummedBasis {
+    pub(super) file: File,
+    /// Where the sum of it all is left, if the file stays what it was.
+    pub(super) whole: Option<WholePlace>,
+    /// It is still being brought: each part of it is waited for.
+    pub(super) bringing: Option<Bringing>,
+}
+
 /// A basis that is read some blocks at a time.
 struct OpenBasis<'f> {
     file: &'f mut File,
@@ -85,13 +96,25 @@ struct OpenBasis<'f> {
 }
 
 impl OpenBasis<'_> {
+    /// The block behind those that are read next.
+    fn end_of_next(&self) -> u32 {
+        let together = (READ_SIZE / self.head.block_length.max(1)).max(BLOCKS_AT_ONCE);
+        self.head.count.min(self.block.saturating_add(together))
+    }
+
+    /// Where what is read next ends, bytes, and whether something comes behind it.
+    fn next(&self) -> (u64, bool) {
+        let end = self.end_of_next();
+        let bytes = u64::from(end).saturating_mul(u64::from(self.head.block_length));
+        (bytes.min(self.head.basis_len()), end < self.head.count)
+    }
+
     /// Reads the next blocks; false when there are no more.
     fn read(&mut self, buffer: &mut Vec<u8>) -> bool {
         if self.block >= self.head.count {
             return false;
         }
-        let together = (READ_SIZE / self.head.block_length.max(1)).max(BLOCKS_AT_ONCE);
-        let last = self.head.count.min(self.block.saturating_add(together));
+        let last = self.end_of_next();
         let len: u64 = (self.block..last).map(|block| u64::from(self.head.block_len(BlockIndex(block)))).sum();
         buffer.resize(len as usize, 0);
         self.block = last;

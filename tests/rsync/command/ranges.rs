@@ -139,7 +139,8 @@ fn trouble_with_ranges_only_takes_time() {
             let begin = begin.to_str().unwrap();
             let run = run(&mut pulling(work.path(), &sshd, begin, &["-a", "--stats", "--parallel=4", source, "dst/"]));
             assert_eq!((run.code, &*run.stderr), (0, ""), "{name}");
-            assert_eq!(was_in_ranges(&run), name != "shorter", "{name}: {run:?}");
+            // What has come is built upon, also where its end was not to be had.
+            assert!(was_in_ranges(&run), "{name}: {run:?}");
             assert!(fs::read(work.path().join("dst/large")).unwrap() == tree::noise(LEN, 5), "{name}");
             assert_eq!(left(work.path()), ["large"], "{name}");
         } else {
