@@ -415,8 +415,10 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// All that are left, one after another.
     fn take_all(ranges: &Ranges) -> Vec<Range<u64>> {
-        std::iter::from_fn(|| ranges.take(WriterStay::Leaves)).collect()
+        let written = std::iter::from_fn(|| ranges.take(WriterStay::Leaves));
+        written.inspect(|range| ranges.change(|state| state.leave(range))).collect()
     }
 
     #[test]
@@ -507,13 +509,16 @@ mod tests {
         hands[0].range = ranges.take(WriterStay::Waits);
         let left = hands[0].range.clone();
         take_all(&ranges);
+        assert_eq!(ranges.front(), 0, "the first range is missing");
         let broken = hands.remove(0);
         let taken: Vec<_> = std::thread::scope(|scope| {
             let waiting = hands.into_iter().map(|mut hand| {
                 let ranges = &ranges;
                 scope.spawn(move || {
                     hand.range = ranges.take(WriterStay::Waits);
-                    hand.range.take()
+                    let taken = hand.range.clone();
+                    hand.done();
+                    taken
                 })
             });
             let waiting: Vec<_> = waiting.collect();
