@@ -20,9 +20,9 @@ const LINE: f64 = 150e6;
 const WORTH: u64 = 8 << 20;
 /// Connections at most. Of those that have yet to log in an sshd with its defaults turns some away from the tenth on.
 const CONNECTIONS_MOST: usize = 8;
-/// Bytes per second of the fastest receiver that sums a file: whoever reads it from its beginning at such a rate is still behind
-/// those who write its end.
-const SUMMED: f64 = 1e9;
+/// Bytes per second at which no receiver sums a file, by far: one who begins at its beginning when so much of the end is missing is
+/// still behind those who write it, also as they become fewer.
+const SUMMED: f64 = 2e9;
 /// Bytes of one range.
 const RANGE: std::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
 
@@ -212,9 +212,7 @@ impl Ranges {
 
     /// Bytes from the beginning of the file that are all there.
     pub(crate) fn front(&self) -> u64 {
-        let state = self.lock();
-        let missing = state.at.iter().copied().chain(state.returned.iter().map(|range| range.start));
-        missing.min().unwrap_or(state.next).min(state.next)
+        self.lock().front()
     }
 
     /// Nobody is to join or go on.
@@ -249,8 +247,10 @@ impl Ranges {
     /// Whether others have the rest written by the time that a receiver has summed what stands before it.
     fn is_nearly_written(&self, state: &RangesState) -> bool {
         let others = state.at_work > 1 + state.waiting && state.returned.is_empty();
-        let rate = state.began.map_or(0.0, |began| state.next as f64 / began.elapsed().as_secs_f64().max(1e-6));
-        others && ((self.len - state.next) as f64) < self.len as f64 * (rate / SUMMED).min(0.5)
+        // What was given out is not yet there.
+        let there = state.front();
+        let rate = state.began.map_or(0.0, |began| there as f64 / began.elapsed().as_secs_f64().max(1e-6));
+        others && ((self.len - there) as f64) < self.len as f64 * (rate / SUMMED).min(0.5)
     }
 
     /// The next range. Large ones at first, since a connection rests for a round trip between two, and small ones in the end,
@@ -291,6 +291,12 @@ pub(crate) struct RangeWriter<'a> {
 }
 
 impl RangesState {
+    /// Bytes from the beginning of the file that are all there.
+    fn front(&self) -> u64 {
+        let missing = self.at.iter().copied().chain(self.returned.iter().map(|range| range.start));
+        missing.min().unwrap_or(self.next).min(self.next)
+    }
+
     /// Nobody is at this range any more.
     fn leave(&mut self, range: &Range<u64>) {
         self.at.retain(|begin| *begin != range.start);
@@ -481,11 +487,11 @@ mod tests {
     fn who_is_in_haste_leaves_when_others_will_have_the_rest_written_in_time() {
         let ranges = Ranges::new(512 * MIB, 2);
         let (hasty, other) = (ranges.begin_in_haste(), ranges.join().unwrap());
-        // A hundred megabytes a second: as a receiver sums a gigabyte in one, a tenth may be left.
+        // Two hundred megabytes a second, a tenth of what is reckoned with: a tenth may be left.
         let state = |written: u64| RangesState {
             next: written * MIB,
             at_work: 2,
-            began: Some(Instant::now() - Duration::from_secs_f64((written * MIB) as f64 / 1e8)),
+            began: Some(Instant::now() - Duration::from_secs_f64((written * MIB) as f64 / 2e8)),
             ..RangesState::default()
         };
         let leaves = |state: &RangesState| ranges.is_nearly_written(state);
@@ -495,6 +501,8 @@ mod tests {
             "somebody has to write it"
         );
         assert!(!leaves(&RangesState { at_work: 1, ..state(470) }), "nobody else is there");
+        let at = Some(400 * MIB).into_iter().collect();
+        assert!(!leaves(&RangesState { at, ..state(512) }), "what was given out is not there yet");
         take_all(&ranges);
         assert_eq!(ranges.take(hasty.staying), None);
         drop(hasty);
