@@ -43,7 +43,7 @@ fn nothing_in_a_script_is_more_than_words() {
         ran() { [ -e PWNED ] && { echo "it ran: $*"; rm -f PWNED; }; }
         t() {
             rm -rf b c; mkdir c; $R -a "$@" a/ b/ >said 2>&1; code=$?; echo "$code [$*]"; [ $code = 1 ] && grep -c "containing a newline" said
-            for s in *.sh; do [ $code = 0 ] && { sh "./$s" c/ >said 2>&1; echo "$? played"; }; done; ran "$@"
+            for script in *.sh; do [ $code = 0 ] && { sh "./$script" c/ >said 2>&1; echo "$? played"; }; done; ran "$@"
             ls c; rm -f ./*.sh ./*B*
         }
         t --write-batch=B --filter="- x$nl#E#${nl}touch PWNED"
