@@ -557,3 +557,8 @@ pub(super) fn told() -> String {
     .take(255)
     .collect()
 }
+
+/// FNV-1a in 64 bits, by which rows and turns are spread: the same in every version, and by every mover.
+pub(in crate::catalog) fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

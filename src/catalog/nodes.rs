@@ -3,6 +3,7 @@
 //! Each node has a catalog of its own, with its own mover and lanes, so that none waits for another. They meet in a row's
 //! proofs: whoever writes the one by which there are enough also makes the row a copied one.
 
+use super::fleet::fnv;
 use super::{FailedSide, Md5, Naming, Pending, Record, RecordId};
 use std::path::{Path, PathBuf};
 
@@ -215,9 +216,7 @@ impl StorageNode {
     /// takes from each its part, and moves nothing else.
     pub(super) fn takes(&self, file: &str) -> bool {
         let weight = |node: &String| {
-            let bytes = file.bytes().chain([b'@']).chain(node.bytes());
-            let hash = bytes
-                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+            let hash = fnv(file.bytes().chain([b'@']).chain(node.bytes()));
             // FNV's high bits hardly change with the last letters: mixed, as SplitMix64 ends.
             let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -4,8 +4,7 @@
 //! Nobody takes more than is free: who is to have less gives it back first, and says so in its next turn. So the sum of all is
 //! within the limit, whoever joins. Turns of one link come one after another, for each changes the link's row.
 
-use super::boot_time;
-use super::{CatalogError, Fleet, FleetTables};
+use super::{CatalogError, Fleet, FleetTables, boot_time, fnv};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -228,10 +227,7 @@ impl TurnTaker {
 /// that, those with work have theirs first, by turns.
 fn sessions_of(mine: &LinkShare, mut all: Vec<&LinkShare>, limit: u32, turn: i64) -> u32 {
     let round = turn / (ROUND * i64::try_from(all.len()).unwrap_or(1).max(1));
-    let chance = |share: &LinkShare| {
-        let bytes = share.mover.bytes().chain(round.to_le_bytes());
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    };
+    let chance = |share: &LinkShare| fnv(share.mover.bytes().chain(round.to_le_bytes()));
     all.sort_by_cached_key(|share| (share.wants == 0, chance(share), share.mover.clone()));
     let mut given: Vec<(&LinkShare, u32)> =
         all.iter().enumerate().map(|(at, share)| (*share, u32::from((at as u64) < u64::from(limit)))).collect();

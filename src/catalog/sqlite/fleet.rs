@@ -9,7 +9,7 @@ use super::walk::FileCalls;
 use super::{links, nodes};
 use crate::catalog::fleet::{
     FLEET_SETTINGS, FLEET_TABLES, FarLink, FleetExtent, FleetLane, FleetRules, FleetTables, LinkTurn, Muster,
-    MusteredMover, NODE, SCHEMA, SCHEMA_OF_NODES, Serves, TurnTaker, told,
+    MusteredMover, NODE, SCHEMA, SCHEMA_OF_NODES, Serves, TurnTaker, fnv, told,
 };
 use crate::catalog::{CatalogError, Created, Database, Hold, Looked, Outcome, Pending, Settled, StorageNode};
 use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
@@ -141,12 +141,9 @@ fn file_name(row: &Pending) -> &str {
     place.rsplit('/').next().unwrap_or_default()
 }
 
-/// The lane of a row by the name of its file. FNV-1a: the same in every version.
+/// The lane of a row by the name of its file.
 fn lane(name: &str, lanes: u32) -> u32 {
-    let hash = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    ((hash >> 32) % u64::from(lanes.max(1))) as u32
+    ((fnv(name.bytes()) >> 32) % u64::from(lanes.max(1))) as u32
 }
 
 impl SqliteFleet {
