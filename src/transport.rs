@@ -45,7 +45,7 @@ pub trait Connect: Send {
         None
     }
 
-    /// Ends a program that was started ahead and not taken over.
+    /// Ends what was started or connected ahead and not taken over.
     fn leave_ahead(&mut self) {}
 
     /// Runs a short command at the far end, nothing on its standard input, and collects its output (at most 64 KiB of

@@ -158,7 +158,10 @@ impl Carrier {
             Road::Push(far_end) => push::carry(jobs, connect, *far_end, &mut self.sharing, &terms),
             Road::Pull => pull::carry(jobs, connect, &mut self.sharing, &terms),
             Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),
-        }?;
+        };
+        // A connection for files that were not shared after all.
+        self.connect.leave_ahead();
+        let carried = carried?;
         self.acknowledging.learn(terms.acknowledged, &carried);
         if let (Some(took), Ok(_)) = (carried.took, &carried.ended) {
             self.compression.learn(coding, terms.moved(), took);

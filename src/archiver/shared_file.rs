@@ -45,7 +45,7 @@ struct LoneSession {
 }
 
 impl LoneSession {
-    /// Whether files are shared at all.
+    /// Whether sharing has not lately shown to be useless.
     fn is_of_use(&self) -> bool {
         self.no_use_before.is_none_or(|then| Instant::now() >= then)
     }

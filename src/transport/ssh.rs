@@ -318,6 +318,7 @@ impl Connect for Ssh {
 
     fn leave_ahead(&mut self) {
         self.ahead = None;
+        *self.ahead() = None;
     }
 
     fn run_until(&mut self, argv: &[OsString], began: &mut dyn FnMut(Closer)) -> Result<CommandOutput, ConnectError> {
@@ -360,8 +361,7 @@ impl Connect for Ssh {
     }
 
     fn disconnect(&mut self) {
-        self.ahead = None;
-        *self.ahead() = None;
+        self.leave_ahead();
         if let Some(pump) = self.pump.take() {
             pump.stop();
         }
