@@ -198,11 +198,10 @@ impl Stager for RangedPull {
             state.order.clone()
         };
         self.changed.notify_all();
-        if let Some(order) = order {
-            if order.ranges.front() < order.ranges.len() {
-                order.ranges.end();
-                self.crew.break_off();
-            }
+        // Of a file that is whole nobody writes any more, though some may still be closing it over there.
+        if let Some(order) = order.filter(|order| order.ranges.front() < order.ranges.len()) {
+            order.ranges.end();
+            self.crew.break_off();
             order.ranges.finish();
         }
     }
