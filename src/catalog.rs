@@ -17,7 +17,7 @@ mod options;
 pub(crate) mod sqlite;
 mod survey;
 
-pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
+pub use database::{Database, DatabaseServer, Secret, ServerAddress, Tls, TlsMode};
 #[cfg(test)]
 pub(crate) use fleet::HeldLanes;
 pub use fleet::{Claimed, FarLink, Hold, LinkGrant, LinkNews, LinkWay};

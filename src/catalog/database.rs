@@ -21,13 +21,37 @@ pub enum Database {
     Sqlite(PathBuf),
 }
 
-/// A MySQL or MariaDB server, and the database on it.
+/// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseServer {
+pub struct ServerAddress {
     /// Name or address, IPv6 without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
+}
+
+impl ServerAddress {
+    /// Whether it is reached without leaving this machine.
+    fn is_here(&self) -> bool {
+        let host = self.host.trim_end_matches('.');
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A MySQL or MariaDB server, and the database on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseServer {
+    /// Where it listens: one address, or those of several nodes of one Galera cluster, in the order in which they are tried.
+    pub addresses: Vec<ServerAddress>,
     /// Account.
     pub user: String,
     /// Its password; `None` for an account without.
@@ -46,16 +70,12 @@ impl DatabaseServer {
     /// server can be trusted.
     pub(crate) fn tls_mode(&self) -> TlsMode {
         match self.tls.mode {
-            TlsMode::Unsaid if self.password.is_none() || self.is_here() => TlsMode::Preferred,
+            TlsMode::Unsaid if self.password.is_none() || self.addresses.iter().all(ServerAddress::is_here) => {
+                TlsMode::Preferred
+            }
             TlsMode::Unsaid => TlsMode::VerifyIdentity,
             said => said,
         }
-    }
-
-    /// Whether it is reached without leaving this machine.
-    fn is_here(&self) -> bool {
-        let host = self.host.trim_end_matches('.');
-        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -85,10 +105,10 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mysql(server) if server.host.contains(':') => {
-                write!(f, "mysql://[{}]:{}/{}", server.host, server.port, server.name)
+            Self::Mysql(server) => {
+                let addresses = server.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+                write!(f, "mysql://{addresses}/{}", server.name)
             }
-            Self::Mysql(server) => write!(f, "mysql://{}:{}/{}", server.host, server.port, server.name),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
         }
     }
@@ -96,6 +116,9 @@ impl fmt::Display for Database {
 
 /// The registered port of MySQL.
 const DEFAULT_PORT: u16 = 3306;
+
+/// Most addresses of one cluster: all of them are tried within the limit for connecting.
+const MOST_ADDRESSES: usize = 5;
 
 /// The name that the old agents had written into their code.
 const DEFAULT_NAME: &str = "files";
@@ -143,7 +166,7 @@ impl Database {
         if name.contains('/') {
             return Err(wrong_option("has something after the database's name"));
         }
-        let (host, port) = host_and_port(place)?;
+        let addresses = addresses(place, host_and_port)?;
         let name = if name.is_empty() { DEFAULT_NAME.to_owned() } else { decode(name)? };
 
         let (user, password) = match account.map(|account| account.split_once(':').unwrap_or((account, ""))) {
@@ -157,7 +180,7 @@ impl Database {
             user
         };
         let password = if password.is_empty() { read_password(variables)? } else { Some(Secret(password)) };
-        Ok(Self::Mysql(DatabaseServer { host, port, user, password, name, tls }))
+        Ok(Self::Mysql(DatabaseServer { addresses, user, password, name, tls }))
     }
 
     fn from_variables(variables: Variables<'_>) -> Result<Self, CatalogError> {
@@ -173,8 +196,9 @@ impl Database {
             )
         })?;
         Ok(Self::Mysql(DatabaseServer {
-            host: variables("MYSQL_HOST").unwrap_or_else(|| "localhost".to_owned()),
-            port,
+            addresses: addresses(&variables("MYSQL_HOST").unwrap_or_else(|| "localhost".to_owned()), |host| {
+                Ok(ServerAddress { host: host.to_owned(), port })
+            })?,
             user,
             password: read_password(variables)?,
             name: variables("MYSQL_DATABASE").unwrap_or_else(|| DEFAULT_NAME.to_owned()),
@@ -193,7 +217,23 @@ fn sqlite_path(path: &str) -> Result<PathBuf, CatalogError> {
     Ok(PathBuf::from(path))
 }
 
-fn host_and_port(place: &str) -> Result<(String, u16), CatalogError> {
+/// The addresses that stand between commas.
+fn addresses(
+    places: &str,
+    read: impl Fn(&str) -> Result<ServerAddress, CatalogError>,
+) -> Result<Vec<ServerAddress>, CatalogError> {
+    let places: Vec<&str> = places.split(',').collect();
+    let wrong = |why: &str| Err(CatalogError::Setup(format!("The database's addresses (--db, MYSQL_HOST): {why}")));
+    if places.len() > 1 && places.iter().any(|place| place.is_empty()) {
+        return wrong("there is nothing before or behind a comma; write HOST1,HOST2");
+    }
+    if places.len() > MOST_ADDRESSES {
+        return wrong(&format!("there are {}; name at most {MOST_ADDRESSES} nodes of the cluster", places.len()));
+    }
+    places.into_iter().map(read).collect()
+}
+
+fn host_and_port(place: &str) -> Result<ServerAddress, CatalogError> {
     let no_port = || wrong_option("has a port that is no number from 1 to 65535");
     let (host, port) = if let Some(rest) = place.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or_else(|| wrong_option("lacks the ] after an IPv6 address"))?;
@@ -207,7 +247,7 @@ fn host_and_port(place: &str) -> Result<(String, u16), CatalogError> {
     };
     let host = if host.is_empty() { "localhost" } else { host };
     let port = port.map_or(Ok(DEFAULT_PORT), |text| parse_port(text).ok_or_else(no_port))?;
-    Ok((host.to_owned(), port))
+    Ok(ServerAddress { host: host.to_owned(), port })
 }
 
 fn parse_port(text: &str) -> Option<u16> {

@@ -826,6 +826,7 @@ pub(super) async fn reach(server: &DatabaseServer) -> Result<String, CatalogErro
             Ok((version, conn.query_first("SHOW SESSION STATUS LIKE 'Ssl_version'").await?))
         })
         .await?;
+    let shut = connections.shut().await;
     connections.close().await;
     let version = version.and_then(|row| row::text(row.as_ref(0)).ok().flatten()).unwrap_or_default();
     let product = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
@@ -835,7 +836,12 @@ pub(super) async fn reach(server: &DatabaseServer) -> Result<String, CatalogErro
         (Some(tls), TlsMode::VerifyIdentity) => format!("encrypted by {tls}, its certificate verified"),
         (Some(tls), _) => format!("encrypted by {tls}, its certificate not verified"),
     };
-    Ok(format!("{product} {}, {secured}", version.split('-').next().unwrap_or_default()))
+    let of_several = match (server.addresses.len(), shut.len()) {
+        (1, _) => String::new(),
+        (all, 0) => format!(", by all {all} addresses"),
+        (all, not) => format!(", by {} of {all} addresses; {}", all - not, shut.join("; ")),
+    };
+    Ok(format!("{product} {}, {secured}{of_several}", version.split('-').next().unwrap_or_default()))
 }
 
 /// By how much the server's ids grow.

@@ -293,7 +293,8 @@ fn hidden(arg: clap::Arg) -> clap::Arg {
 #[command(next_help_heading = "Database")]
 pub(super) struct DatabaseArgs {
     /// mysql://USER@HOST:PORT/DATABASE or sqlite:PATH; by default what the MYSQL_* variables say, else the file
-    /// `pysmurf-archiver.db` in the current directory
+    /// `pysmurf-archiver.db` in the current directory. HOST1,HOST2 names nodes of one Galera cluster, of which the first that
+    /// serves is used
     #[arg(long, value_name = "URL")]
     pub(super) db: Option<String>,
 

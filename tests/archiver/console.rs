@@ -472,6 +472,10 @@ fn the_history_outlasts_a_restart_and_a_torn_file() {
     archive.add(0..3, 1000, 0);
     wait_until("a minute is over", || asked().iter().any(|minute| minute["copied"] == 3));
     let before = asked();
+    // It is shown when it is over, and written a little later.
+    let last = before.last().unwrap()["minute"].as_u64().unwrap().to_le_bytes();
+    let written = |bytes: Vec<u8>| bytes.windows(last.len()).any(|word| word == last);
+    wait_until("the minute is on the disk", || written(fs::read(&file).unwrap()));
     run.kill();
     let run = Run::start(archive.run());
     archive.wait_for("it runs again", |status| status["backlog"]["files"] == 0);

@@ -506,7 +506,33 @@ fn movers_of_a_cluster_share_rows_by_any_node() {
     third.wait_until_up();
     wait_until("all are copied", || queue.copied() == 400);
     wait_until("both share again", || queue.count("fleet_mover") == 2 && queue.shares() == [4, 4]);
-    for mover in [by_second, by_third] {
+    by_third.terminate().0.expect(0);
+    // One that knows several addresses does not wait for its node, which stays away.
+    let several = at(third).replace(&format!(":{}/", third.port), &format!(":{},127.0.0.1:{}/", third.port, first.port));
+    let by_either = queue.mover_by(place.run_to(&sshd), &several);
+    wait_until("both share once more", || queue.shares() == [4, 4]);
+    third.crash(3600.0);
+    insert(&files(&place, 400..480).chunks(10).map(<[_]>::to_vec).collect::<Vec<_>>());
+    wait_until("all are copied without it", || queue.copied() == 480);
+    assert!(!third.is_up());
+    let check = |db: &str| {
+        let mut check = place.run_to(&sshd);
+        check.args(["--db", db, "--target", TARGET]);
+        let arguments: Vec<_> = check.get_args().skip(1).map(|word| word.to_owned()).collect();
+        let mut checked = place.program();
+        checked.arg("check").args(arguments);
+        Run::to_end(checked)
+    };
+    let said = check(&several).log;
+    assert!(said.contains(&format!("by 1 of 2 addresses; 127.0.0.1:{}: ", third.port)), "{said}");
+    // Nor does it take another server for one of them.
+    if let Some(stranger) = MariaDb::shared() {
+        let table = Table::new(stranger, "fleet_stranger", Age::V1);
+        let two = table.url.replace(&format!(":{}/", stranger.port), &format!(":{},127.0.0.1:{}/", stranger.port, first.port));
+        let said = check(&two).log;
+        assert!(said.contains("is no node of a Galera cluster"), "{said}");
+    }
+    for mover in [by_second, by_either] {
         mover.terminate().0.expect(0);
     }
     queue.expect_each_once(&place, 0);

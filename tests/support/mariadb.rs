@@ -143,10 +143,15 @@ impl MariaDb {
         writeln!(self.keeper.stdin.as_ref().unwrap(), "{pause}").unwrap();
     }
 
+    /// Whether the server answers.
+    pub fn is_up(&self) -> bool {
+        self.client("SELECT 1").status.success()
+    }
+
     /// Waits until the server answers.
     pub fn wait_until_up(&self) {
         let deadline = Instant::now() + START_LIMIT;
-        while !self.client("SELECT 1").status.success() {
+        while !self.is_up() {
             assert!(Instant::now() < deadline, "MariaDB does not come back");
             thread::sleep(Duration::from_millis(20));
         }

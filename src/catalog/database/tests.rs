@@ -28,7 +28,7 @@ fn nothing_given_is_nothing_chosen() {
 #[test]
 fn variables_with_their_defaults() {
     let least = server(None, &[("MYSQL_USER", "u")]);
-    assert_eq!((least.host.as_str(), least.port, least.name.as_str()), ("localhost", 3306, "files"));
+    assert_eq!(Database::Mysql(least.clone()).to_string(), "mysql://localhost:3306/files");
     assert_eq!(least.password, None);
     let all = [
         ("MYSQL_HOST", "db"),
@@ -38,7 +38,7 @@ fn variables_with_their_defaults() {
         ("MYSQL_DATABASE", "other"),
     ];
     let full = server(None, &all);
-    assert_eq!((full.host.as_str(), full.port, full.name.as_str()), ("db", 3307, "other"));
+    assert_eq!(Database::Mysql(full.clone()).to_string(), "mysql://db:3307/other");
     assert_eq!(full.password, Some(Secret::new("p%40")), "a variable is not percent-encoded");
 }
 
@@ -47,14 +47,28 @@ fn addresses() {
     let whole = server(Some("mysql://us%65r:p@s/s?w%23@db.example:3307/my%20files"), &[("MYSQL_HOST", "ignored")]);
     assert_eq!(whole.user, "user");
     assert_eq!(whole.password, Some(Secret::new("p@s/s?w#")));
-    assert_eq!((whole.host.as_str(), whole.port, whole.name.as_str()), ("db.example", 3307, "my files"));
+    assert_eq!(whole.addresses, [ServerAddress { host: "db.example".to_owned(), port: 3307 }]);
+    assert_eq!(whole.name, "my files");
 
     let six = server(Some("mariadb://u@[::1]"), &[]);
-    assert_eq!((six.host.as_str(), six.port, six.name.as_str()), ("::1", 3306, "files"));
+    assert_eq!(six.addresses[0].host, "::1");
     assert_eq!(Database::Mysql(six).to_string(), "mysql://[::1]:3306/files");
 
     let split = server(Some("mysql://db/x"), &[("MYSQL_USER", "u"), ("MYSQL_PASSWORD", "p")]);
     assert_eq!((split.user.as_str(), split.password), ("u", Some(Secret::new("p"))));
+}
+
+#[test]
+fn several_nodes_of_a_cluster() {
+    let three = server(Some("mysql://u:p,@a,[::1]:3307,b:1/n"), &[]);
+    assert_eq!(three.password, Some(Secret::new("p,")));
+    assert_eq!(Database::Mysql(three).to_string(), "mysql://a:3306,[::1]:3307,b:1/n");
+    let by_variables = server(None, &[("MYSQL_HOST", "a,::1"), ("MYSQL_PORT", "7"), ("MYSQL_USER", "u")]);
+    assert_eq!(Database::Mysql(by_variables).to_string(), "mysql://a:7,[::1]:7/files");
+    for address in ["mysql://u@a,/n", "mysql://u@,a/n", "mysql://u@a,,b/n", "mysql://u@a,b,c,d,e,f/n"] {
+        assert!(complaint(Some(address), &[]).contains("addresses"), "{address}");
+    }
+    assert!(complaint(Some("mysql://u@a,b:x/n"), &[]).contains("port"));
 }
 
 #[test]
@@ -132,7 +146,8 @@ fn a_password_leaves_this_machine_only_where_that_is_safe_or_said() {
     for here in ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "[::1]", ""] {
         assert_eq!(mode(&format!("mysql://u:p@{here}/n")), TlsMode::Preferred, "{here}");
     }
-    for away in ["h", "10.0.0.1", "0.0.0.0", "localhost.example.org", "[::2]", "127.0.0.1.example.org"] {
+    assert_eq!(mode("mysql://u:p@localhost,127.0.0.2/n"), TlsMode::Preferred);
+    for away in ["h", "localhost,h", "10.0.0.1", "0.0.0.0", "localhost.example.org", "[::2]", "127.0.0.1.example.org"] {
         assert_eq!(mode(&format!("mysql://u:p@{away}/n")), TlsMode::VerifyIdentity, "{away}");
         assert_eq!(mode(&format!("mysql://u@{away}/n")), TlsMode::Preferred, "{away}: nothing to lose");
         assert_eq!(mode(&format!("mysql://u:p@{away}/n?ssl-mode=disabled")), TlsMode::Disabled, "{away}");

@@ -3,12 +3,13 @@
 //! Not the driver's own pool: that one cleans a connection which was left in the middle of a result without any limit,
 //! so each call that times out on a mute server would take one of its places for ever.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use mysql_async::{Conn, DriverError, Error, IoError, Opts, OptsBuilder, ServerEr
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::super::{CatalogError, Database, DatabaseServer, Tls, TlsMode};
+use super::super::{CatalogError, Database, DatabaseServer, ServerAddress, Tls, TlsMode};
+use super::row::text;
 
 /// Limit for connecting and logging in: a name service's usual 5 s and as much again; the driver has none of its own.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -40,12 +42,15 @@ const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 /// Of nodes of a cluster: others do not know the variable.
 const IN_STEP: &str = "SET SESSION wsrep_sync_wait=1";
 
+/// What a node of a cluster says of itself, even while it answers nothing else.
+const STAND: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_cluster_state_uuid')";
+
 pub(super) struct Connections {
-    opts: Opts,
-    /// Without TLS, for a server that does not offer it where it is not insisted upon.
-    plain: Option<Opts>,
-    /// That it does not offer it.
-    is_plain: AtomicBool,
+    doors: Vec<Door>,
+    /// By which of them we come at present.
+    at: AtomicUsize,
+    /// The cluster to which the first node belonged, where there are several.
+    cluster: OnceLock<String>,
     server: DatabaseServer,
     idle: Mutex<Vec<Conn>>,
     places: Semaphore,
@@ -53,27 +58,22 @@ pub(super) struct Connections {
     asking: tokio::sync::Mutex<Option<Conn>>,
 }
 
-/// A connection in use, and its place among the few.
-pub(super) struct TakenConnection<'a> {
-    conn: Conn,
-    _place: SemaphorePermit<'a>,
+/// How one address is connected to.
+struct Door {
+    address: ServerAddress,
+    opts: Opts,
+    /// Without TLS, for a server that does not offer it where it is not insisted upon.
+    plain: Option<Opts>,
+    /// That it does not offer it.
+    is_plain: AtomicBool,
 }
 
-impl Connections {
-    pub(super) fn new(server: &DatabaseServer) -> Self {
-        Self::with(server, vec![SESSION, ISOLATION])
-    }
-
-    /// To a node of a cluster: what has been committed by way of another node is there before anything is read.
-    pub(super) fn in_step(server: &DatabaseServer) -> Self {
-        Self::with(server, vec![SESSION, ISOLATION, IN_STEP])
-    }
-
-    fn with(server: &DatabaseServer, setup: Vec<&str>) -> Self {
+impl Door {
+    fn new(address: &ServerAddress, server: &DatabaseServer, setup: Vec<&str>) -> Self {
         let mode = server.tls_mode();
         let opts = OptsBuilder::default()
-            .ip_or_hostname(server.host.as_str())
-            .tcp_port(server.port)
+            .ip_or_hostname(address.host.as_str())
+            .tcp_port(address.port)
             .user(Some(server.user.as_str()))
             .pass(server.password.as_ref().map(|password| password.reveal()))
             .db_name(Some(server.name.as_str()))
@@ -83,34 +83,11 @@ impl Connections {
             .tcp_keepalive(Some(CONNECT_LIMIT))
             .setup(setup);
         Self {
+            address: address.clone(),
             plain: (mode == TlsMode::Preferred).then(|| opts.clone().into()),
             is_plain: AtomicBool::new(false),
             opts: opts.ssl_opts(ssl(mode, &server.tls)).into(),
-            server: server.clone(),
-            idle: Mutex::default(),
-            places: Semaphore::new(MOST),
-            asking: tokio::sync::Mutex::default(),
         }
-    }
-
-    /// An idle connection that still answers, or a new one.
-    pub(super) async fn connect(&self) -> Result<TakenConnection<'_>, Error> {
-        let connecting = async {
-            let place = self.places.acquire().await.map_err(|closed| Error::Other(closed.into()))?;
-            while let Some(mut conn) = self.pop() {
-                // The server may have closed it meanwhile.
-                if conn.ping().await.is_ok() {
-                    return Ok(TakenConnection { conn, _place: place });
-                }
-            }
-            Ok(TakenConnection { conn: self.log_in().await?, _place: place })
-        };
-        within(CONNECT_LIMIT, "connection", connecting).await
-    }
-
-    /// A connection beside the few, for a caller who keeps it.
-    pub(super) async fn alone(&self) -> Result<Conn, Error> {
-        within(CONNECT_LIMIT, "connection", self.log_in()).await
     }
 
     async fn log_in(&self) -> Result<Conn, Error> {
@@ -125,6 +102,155 @@ impl Connections {
         self.is_plain.store(true, Ordering::Relaxed);
         Ok(conn)
     }
+}
+
+/// A server that is none of the cluster: its rows are others.
+#[derive(Debug)]
+struct Stranger(String);
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Stranger {}
+
+/// A connection in use, and its place among the few.
+pub(super) struct TakenConnection<'a> {
+    conn: Conn,
+    /// By which door it came.
+    at: usize,
+    _place: SemaphorePermit<'a>,
+}
+
+impl Connections {
+    pub(super) fn new(server: &DatabaseServer) -> Self {
+        Self::with(server, vec![SESSION, ISOLATION])
+    }
+
+    /// To a node of a cluster: what has been committed by way of another node is there before anything is read.
+    pub(super) fn in_step(server: &DatabaseServer) -> Self {
+        Self::with(server, vec![SESSION, ISOLATION, IN_STEP])
+    }
+
+    fn with(server: &DatabaseServer, setup: Vec<&str>) -> Self {
+        let door = |address| Door::new(address, server, setup.clone());
+        Self {
+            doors: server.addresses.iter().map(door).collect(),
+            at: AtomicUsize::new(0),
+            cluster: OnceLock::new(),
+            server: server.clone(),
+            idle: Mutex::default(),
+            places: Semaphore::new(MOST),
+            asking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// By which address we come at present; of use to [`Self::move_on`].
+    pub(super) fn at(&self) -> usize {
+        self.at.load(Ordering::Relaxed)
+    }
+
+    /// After an error on a connection made by the address `at`: whether the node does not serve, so that the next
+    /// connection is one to the next.
+    pub(super) fn move_on(&self, at: usize, error: &Error) {
+        if self.doors.len() > 1 && does_not_serve(error) {
+            let next = (at + 1) % self.doors.len();
+            let _ = self.at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    /// An idle connection that still answers, or a new one.
+    pub(super) async fn connect(&self) -> Result<TakenConnection<'_>, Error> {
+        let connecting = async {
+            let place = self.places.acquire().await.map_err(|closed| Error::Other(closed.into()))?;
+            let at = self.at();
+            while let Some(mut conn) = self.pop() {
+                // The server may have closed it meanwhile.
+                if conn.ping().await.is_ok() {
+                    return Ok(TakenConnection { conn, at, _place: place });
+                }
+            }
+            let conn = self.log_in().await?;
+            Ok(TakenConnection { conn, at: self.at(), _place: place })
+        };
+        within(CONNECT_LIMIT, "connection", connecting).await
+    }
+
+    /// A connection beside the few, for a caller who keeps it.
+    pub(super) async fn alone(&self) -> Result<Conn, Error> {
+        within(CONNECT_LIMIT, "connection", self.log_in()).await
+    }
+
+    /// By the address at hand, or the first of the others that serves.
+    async fn log_in(&self) -> Result<Conn, Error> {
+        if let [only] = &self.doors[..] {
+            return only.log_in().await;
+        }
+        let first = self.at();
+        let limit = CONNECT_LIMIT / u32::try_from(self.doors.len()).unwrap_or(u32::MAX);
+        let mut shut = Vec::new();
+        for number in (0..self.doors.len()).map(|step| (first + step) % self.doors.len()) {
+            let Some(door) = self.doors.get(number) else { break };
+            let why = match within(limit, "connection", self.log_in_to_cluster(door)).await {
+                Ok(conn) => {
+                    if !shut.is_empty() {
+                        tracing::warn!("The database is asked by way of {} now: {}", door.address, shut.join("; "));
+                        self.at.store(number, Ordering::Relaxed);
+                    }
+                    return Ok(conn);
+                }
+                Err(error) if does_not_serve(&error) => words_of(error),
+                Err(error) => return Err(error),
+            };
+            shut.push(format!("{}: {why}", door.address));
+        }
+        Err(Error::Io(IoError::Io(io::Error::other(shut.join("; ")))))
+    }
+
+    /// Why nobody serves at which of several addresses.
+    pub(super) async fn shut(&self) -> Vec<String> {
+        let mut shut = Vec::new();
+        for door in self.doors.iter().skip_while(|_| self.doors.len() == 1) {
+            match within(CONNECT_LIMIT, "connection", self.log_in_to_cluster(door)).await {
+                Ok(conn) => {
+                    let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
+                }
+                Err(error) => shut.push(format!("{}: {}", door.address, words_of(error))),
+            }
+        }
+        shut
+    }
+
+    /// Logs in where there are several addresses: they must be nodes of one cluster, or rows would be read from one server and
+    /// recorded at another.
+    async fn log_in_to_cluster(&self, door: &Door) -> Result<Conn, Error> {
+        let mut conn = door.log_in().await?;
+        let stand: Vec<mysql_async::Row> = conn.query(STAND).await?;
+        let of = |name: &str| {
+            let word = |row: &mysql_async::Row, index| text(row.as_ref(index)).ok().flatten().unwrap_or_default();
+            stand.iter().find(|row| word(row, 0) == name).map(|row| word(row, 1)).filter(|value| !value.is_empty())
+        };
+        let Some(cluster) = of("wsrep_cluster_state_uuid") else {
+            let why = format!(
+                "{} is no node of a Galera cluster, and several addresses are for the nodes of one; name one address",
+                door.address
+            );
+            return Err(Error::Other(Stranger(why).into()));
+        };
+        // Until it has joined, a node may not know of which cluster it is one.
+        if of("wsrep_ready").as_deref() != Some("ON") {
+            return Err(Error::Io(IoError::Io(io::Error::other("it is not in step with its cluster"))));
+        }
+        let known = self.cluster.get_or_init(|| cluster.clone());
+        if *known != cluster {
+            let why = format!("{} is a node of another cluster ({cluster}, not {known}); name nodes of one", door.address);
+            return Err(Error::Other(Stranger(why).into()));
+        }
+        Ok(conn)
+    }
 
     /// Runs `work`. The connection is kept only after success: nothing else says in which state it is.
     pub(super) async fn run<T>(
@@ -137,7 +263,10 @@ impl Connections {
                 self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(taken.conn);
                 Ok(value)
             }
-            Err(error) => Err(self.unavailable(error)),
+            Err(error) => {
+                self.move_on(taken.at, &error);
+                Err(self.unavailable(error))
+            }
         }
     }
 
@@ -145,14 +274,18 @@ impl Connections {
     /// whether that still lives, which would cost as much again. One that does not is replaced.
     pub(super) async fn ask(&self, query: &str) -> Result<Option<mysql_async::Row>, CatalogError> {
         let mut kept = self.asking.lock().await;
+        let at = self.at();
         if let Some(mut conn) = kept.take() {
             match first_row(&mut conn, query).await {
                 Ok(row) => {
                     *kept = Some(conn);
                     return Ok(row);
                 }
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(self.unavailable(error)),
+                Err(error) if is_gone(&error) || is_not_ready(&error) => self.move_on(at, &error),
+                Err(error) => {
+                    self.move_on(at, &error);
+                    return Err(self.unavailable(error));
+                }
             }
         }
         let answer = async {
@@ -179,13 +312,7 @@ impl Connections {
 
     pub(super) fn unavailable(&self, error: Error) -> CatalogError {
         let database = Database::Mysql(self.server.clone()).to_string();
-        // The driver's own words repeat themselves.
-        let why = match error {
-            Error::Server(ServerError { code, message, .. }) => format!("{message} (error {code})"),
-            Error::Io(IoError::Io(error)) => error.to_string(),
-            error => error.to_string(),
-        };
-        CatalogError::Unavailable { database, why }
+        CatalogError::Unavailable { database, why: words_of(error) }
     }
 
     /// What is wrong with the database, with its name.
@@ -220,6 +347,7 @@ impl Connections {
             Error::Io(IoError::Tls(_)) => CERTIFICATE_REMEDY,
             // As which the driver hands on a certificate it does not believe.
             Error::Io(IoError::Io(error)) if error.kind() == ErrorKind::InvalidData => CERTIFICATE_REMEDY,
+            Error::Other(why) if why.is::<Stranger>() => return CatalogError::Setup(self.words(&why.to_string())),
             _ => return self.unavailable(error),
         };
         CatalogError::Setup(format!("{}; {remedy}", self.unavailable(error)))
@@ -253,6 +381,34 @@ pub(super) fn is_gone(error: &Error) -> bool {
         Error::Server(_) => false,
         Error::Io(IoError::Io(error)) => error.kind() != ErrorKind::TimedOut,
         _ => true,
+    }
+}
+
+/// ER_UNKNOWN_COM_ERROR, by which a node of a cluster says that it has no quorum or is not yet in step.
+pub(super) fn is_not_ready(error: &Error) -> bool {
+    matches!(error, Error::Server(ServerError { code: 1047, .. }))
+}
+
+/// Whether the server itself is in the way, so that another node of its cluster may do: not what it says of our account or
+/// statements, and no certificate that is not believed.
+fn does_not_serve(error: &Error) -> bool {
+    match error {
+        // ER_CON_COUNT_ERROR, ER_SERVER_SHUTDOWN, and ER_UNKNOWN_COM_ERROR.
+        Error::Server(error) => matches!(error.code, 1040 | 1053 | 1047),
+        Error::Io(IoError::Io(error)) => error.kind() != ErrorKind::InvalidData,
+        Error::Io(IoError::Tls(_)) => false,
+        Error::Driver(DriverError::NoClientSslFlagFromServer) => false,
+        Error::Driver(_) => true,
+        _ => false,
+    }
+}
+
+/// The driver's own words repeat themselves.
+fn words_of(error: Error) -> String {
+    match error {
+        Error::Server(ServerError { code, message, .. }) => format!("{message} (error {code})"),
+        Error::Io(IoError::Io(error)) => error.to_string(),
+        error => error.to_string(),
     }
 }
 

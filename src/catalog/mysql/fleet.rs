@@ -1,7 +1,7 @@
 //! Sessions and lanes in MySQL, on one connection for all that a mover writes: two of them, on two nodes of a cluster, would
 //! fail each other's certification on the mover's row.
 
-use super::connections::{Connections, QUERY_LIMIT, is_gone, within};
+use super::connections::{Connections, QUERY_LIMIT, is_gone, is_not_ready, within};
 use super::row::{integer, text};
 use super::table::Table;
 use super::{COMMAND_DENIED, is_lost_race, links, nodes};
@@ -11,7 +11,7 @@ use crate::catalog::fleet::{
 };
 use crate::catalog::{CatalogError, Created, Database, DatabaseServer, Hold, StorageNode};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, Params, Row, ServerError, Value};
+use mysql_async::{Conn, Error, Params, Row, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,10 +168,12 @@ impl MySqlFleet {
         F: Future<Output = (Conn, Result<T, Error>)>,
     {
         let mut writer = self.writer.lock().await;
+        let at = self.connections.at();
         let written = within(QUERY_LIMIT, "answer", self.try_to_write(&mut writer, work)).await;
         written.map_err(|error| {
             // Nothing says in which state it is.
             *writer = None;
+            self.connections.move_on(at, &error);
             self.connections.unavailable(error)
         })
     }
@@ -300,11 +302,6 @@ pub(super) async fn fence(conn: &mut impl Queryable, mover: &str) -> Result<bool
     let found = result.affected_rows() > 0;
     result.drop_result().await?;
     Ok(found)
-}
-
-/// ER_UNKNOWN_COM_ERROR, by which a node of a cluster says that it has no quorum or is not yet in step.
-fn is_not_ready(error: &Error) -> bool {
-    matches!(error, Error::Server(ServerError { code: 1047, .. }))
 }
 
 impl FleetTables for MySqlFleet {
