@@ -60,6 +60,8 @@ class Sqlite:
 class MariaDb:
     """A table of pysmurf files in a server of its own."""
 
+    COLUMNS = "path, action, timestamp, action_timestamp, plot, pub_id, instance_id, copied, failed_copy_attempts, md5sum"
+
     def __init__(self, program, folder):
         data, socket = f"{folder}/data", f"{folder}/s"
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": True}
@@ -75,14 +77,20 @@ class MariaDb:
         until = time.time() + 120
         while subprocess.run(client + ["-e", "SELECT 1"], capture_output=True).returncode and time.time() < until:
             time.sleep(0.1)
+        self.begin(program, client, [port])
+
+    def begin(self, program, client, ports):
+        """Makes the table by way of the server for which this is a client, and says where archivers find it."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
         self.client = subprocess.Popen(client + ["--batch", "--skip-column-names", "--unbuffered"], **pipes)
         self.execute("CREATE DATABASE files; CREATE USER a@'%'; GRANT ALL ON files.* TO a@'%'; USE files")
-        self.url = f"mysql://a@127.0.0.1:{port}/files"
+        hosts = [f"127.0.0.1:{port}" for port in ports]
+        # Each begins with another node.
+        self.urls = [f"mysql://a@{','.join(hosts[first:] + hosts[:first])}/files" for first in range(len(hosts))]
+        self.url = self.urls[0]
         self.options = ["--target", "monitor"]
         subprocess.run([program, "init-db", "--db", self.url], check=True, stdout=subprocess.DEVNULL)
-        columns = "path, action, timestamp, action_timestamp, plot, pub_id, instance_id, copied, failed_copy_attempts, md5sum"
-        self.insert = f"INSERT INTO pysmurf_files_v1 ({columns})"
+        self.insert = f"INSERT INTO pysmurf_files_v1 ({self.COLUMNS})"
 
     def execute(self, statements):
         """Has them carried out; what they give, the last line of it."""
@@ -118,6 +126,9 @@ class MariaDb:
     def is_copied(self, path):
         # The archiver writes where the copy is in the place of the path.
         return self.execute(f"SELECT MAX(path = '{path}') FROM pysmurf_files_v1 WHERE copied = 0") in ("NULL", "0")
+
+    def cpu(self):
+        return cpu(self.server.pid)
 
     def close(self):
         self.client.kill()

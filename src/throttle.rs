@@ -4,12 +4,14 @@ use crate::link::{Link, Sink};
 use protocol::args::parse_size;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long one piece may be held back. A closed link, or one that is to end, is noticed between pieces.
 const PIECE: Duration = Duration::from_millis(100);
+/// The same where the rate was lowered when the piece had gone: the next one is held back for what is left then.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// A rate that links share, and that may change at any time. Clones are the same rate.
 #[derive(Debug, Clone)]
@@ -28,14 +30,23 @@ pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
 struct Bucket {
     /// Bytes per second; 0 for no limit.
     rate: AtomicU64,
-    /// When all that was let through so far is paid for.
-    paid: Mutex<Instant>,
+    account: Mutex<Account>,
+}
+
+/// What went and what is paid for, in bytes: so that a rate that changes holds for what waits, too.
+#[derive(Debug)]
+struct Account {
+    charged: f64,
+    paid: f64,
+    /// Until when it is paid.
+    at: Instant,
 }
 
 impl Rate {
     /// So many bytes per second; 0 for no limit.
     pub(crate) fn new(rate: u64) -> Self {
-        Self { own: Arc::new(Bucket { rate: AtomicU64::new(rate), paid: Mutex::new(Instant::now()) }), within: None }
+        let account = Mutex::new(Account { charged: 0.0, paid: 0.0, at: Instant::now() });
+        Self { own: Arc::new(Bucket { rate: AtomicU64::new(rate), account }), within: None }
     }
 
     /// The same rate, and no more than the other one allows.
@@ -70,19 +81,30 @@ impl Rate {
     }
 
     /// The most that is moved at once.
-    fn piece(&self) -> usize {
+    pub(crate) fn piece(&self) -> usize {
         match self.get() {
             0 => usize::MAX,
             rate => usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1),
         }
     }
 
-    /// Waits until so many more bytes may have gone.
-    pub(crate) fn pay(&self, bytes: usize) {
-        let due = [Some(&self.own), self.within.as_ref()].into_iter().flatten().filter_map(|bucket| bucket.pay(bytes));
-        if let Some(until) = due.max() {
-            thread::sleep(until.saturating_duration_since(Instant::now()));
+    /// Waits until so many more bytes may have gone, or it is not to go on.
+    pub(crate) fn pay(&self, bytes: usize, mut goes_on: impl FnMut() -> bool) {
+        let buckets = [Some(&self.own), self.within.as_ref()].into_iter().flatten();
+        let tickets: Vec<_> = buckets.map(|bucket| (bucket, bucket.charge(bytes))).collect();
+        loop {
+            let due = tickets.iter().map(|(bucket, ticket)| bucket.due(*ticket)).max().unwrap_or_default();
+            if due.is_zero() || !goes_on() {
+                return;
+            }
+            thread::sleep(due.min(PIECE));
         }
+    }
+
+    /// Waits until a piece may have gone.
+    fn pay_piece(&self, bytes: usize) {
+        let deadline = Instant::now() + LONGEST;
+        self.pay(bytes, || Instant::now() < deadline);
     }
 }
 
@@ -91,18 +113,38 @@ impl Bucket {
         self.rate.load(Ordering::Relaxed)
     }
 
-    /// When so many bytes more are paid for.
-    fn pay(&self, bytes: usize) -> Option<Instant> {
-        let rate = self.rate();
-        if rate == 0 {
-            return None;
+    /// The account as it is now.
+    fn account(&self) -> MutexGuard<'_, Account> {
+        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let since = now.saturating_duration_since(account.at);
+        account.at = now;
+        account.paid = match self.rate() {
+            0 => account.charged,
+            // What was not used meanwhile is lost, but for a moment's worth.
+            rate => {
+                let rate = rate as f64;
+                let spare = account.charged + rate * PIECE.as_secs_f64();
+                (account.paid + rate * since.as_secs_f64()).min(spare)
+            }
+        };
+        account
+    }
+
+    /// Puts bytes to account; what must be paid until they are.
+    fn charge(&self, bytes: usize) -> f64 {
+        let mut account = self.account();
+        account.charged += bytes as f64;
+        account.charged
+    }
+
+    /// How long it takes until so much is paid, as the rate is now.
+    fn due(&self, ticket: f64) -> Duration {
+        let left = ticket - self.account().paid;
+        match self.rate() {
+            rate if rate > 0 && left > 0.0 => Duration::try_from_secs_f64(left / rate as f64).unwrap_or(Duration::MAX),
+            _ => Duration::ZERO,
         }
-        let price = Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was not used meanwhile is lost, but for a moment's worth.
-        let earliest = Instant::now().checked_sub(PIECE).unwrap_or(*paid);
-        *paid = (*paid).max(earliest) + price;
-        Some(*paid)
     }
 }
 
@@ -119,7 +161,7 @@ impl<T: Write> Write for Slow<T> {
         }
         // Bytes wait in the buffers below until they are flushed, and the far end would wait with us.
         self.inner.flush()?;
-        self.rate.pay(written);
+        self.rate.pay_piece(written);
         Ok(written)
     }
 
@@ -143,7 +185,7 @@ impl<T: Read> Read for Slow<T> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let most = bytes.len().min(self.rate.piece());
         let read = self.inner.read(&mut bytes[..most])?;
-        self.rate.pay(read);
+        self.rate.pay_piece(read);
         Ok(read)
     }
 }
@@ -182,7 +224,7 @@ mod tests {
         own.set(0);
         link.set(1_000_000);
         let began = Instant::now();
-        both.pay(300_000);
+        both.pay(300_000, || true);
         assert!(began.elapsed() >= Duration::from_millis(190), "{:?}", began.elapsed());
     }
 
@@ -190,6 +232,29 @@ mod tests {
     fn even_the_slowest_goes_on() {
         assert_eq!(Rate::new(1).piece(), 1);
         assert!(Rate::new(u64::MAX).piece() > 1 << 40);
+    }
+
+    #[test]
+    fn what_has_gone_already_waits_by_the_rate_as_it_becomes() {
+        let rate = Rate::new(1);
+        let waiting = thread::spawn({
+            let rate = rate.clone();
+            move || rate.pay(1_000_000, || true)
+        });
+        while rate.own.account().charged == 0.0 {
+            thread::yield_now();
+        }
+        rate.set(1_000_000_000);
+        waiting.join().unwrap();
+        rate.set(1);
+        // It is not to go on.
+        rate.pay(1_000_000, || false);
+        // The rate was lowered when a piece had gone.
+        let (near, _far) = pipe::pair();
+        let mut writer = rate.slow(near.writer);
+        let began = Instant::now();
+        writer.write_all(b"x").unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -248,10 +248,11 @@ impl Delivery<'_> {
         let mode = terms.file_mode(meta.mode());
         let for_good = self.sftp.keeps_its_own();
         let mut next = |buffer: &mut [u8]| {
-            let n = source.read(buffer)?;
+            let most = buffer.len().min(terms.settings.rate.piece());
+            let n = source.read(&mut buffer[..most])?;
             job.headway.pass(n as u64);
             terms.count(n as u64);
-            terms.settings.rate.pay(n);
+            terms.settings.rate.pay(n, || !terms.stopping());
             Ok(n)
         };
         job.headway.pass(there);

@@ -10,15 +10,14 @@
 //! To log in takes ten round trips. So those who are to help set out when the far end has answered for the first time, and log
 //! in with the connection by which the file is made once the first has.
 
+mod staging;
+
 use super::flight::Job;
-use super::sftp::make_way;
 use super::terms::SessionTerms;
-use super::unfinished::kept;
 use super::{ArchiverSettings, Direction, Sources};
-use crate::transport::ranges::{RangeError, RangeWriter, Ranges, Written, ceiling, connections_worth};
-use crate::transport::ssh::sftp::{OpenedFile, Sftp, SftpError};
+use crate::transport::ranges::{RangeError, RangeWriter, Ranges, ceiling, connections_worth};
+use crate::transport::ssh::sftp::Sftp;
 use crate::transport::{Connect, ConnectError};
-use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,12 +25,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
+use staging::{Prospect, Staging};
+pub(super) use staging::{Staged, StagedFiles};
+
 /// What several must move more than one, as a factor.
 const PAYS: f64 = 1.2;
 /// How long what was learned of the link is believed.
 const LASTS: Duration = Duration::from_secs(600);
-/// How long a program at the far end may wait for a file that is being written.
-const WAITED_FOR: Duration = Duration::from_secs(30);
 /// How long a connection is kept for the next file.
 const KEPT_FOR: Duration = Duration::from_secs(20);
 
@@ -198,69 +198,6 @@ impl SharedFile {
     }
 }
 
-/// What several have done about a file before its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Staged {
-    /// Nothing: the session is the first.
-    Not,
-    /// It stands there whole, in a file that nobody else had to do with or writes to any more.
-    Whole,
-    /// Some of it may stand there, and somebody who broke off may still be writing to it.
-    Partly,
-}
-
-/// What has become of the files of a batch that several were to write beforehand.
-pub(super) struct StagedFiles {
-    known: Vec<Staged>,
-    /// The last one, which others may still be writing, and whose job it is.
-    last: Option<(usize, BegunFile)>,
-}
-
-impl StagedFiles {
-    /// Of so many files, none of which several wrote.
-    pub(super) fn none(files: usize) -> Self {
-        Self { known: vec![Staged::Not; files], last: None }
-    }
-
-    /// Whether there is one that several wrote.
-    pub(super) fn are_any(&self) -> bool {
-        self.last.is_some() || self.known.iter().any(|staged| *staged != Staged::Not)
-    }
-
-    /// Writes our part of the last one, if it will be so long that nothing that waits for it should be begun before.
-    pub(super) fn write_if_long(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
-        if self.last.as_ref().is_some_and(|(_, begun)| begun.at_least() > WAITED_FOR) {
-            self.write(sharing, terms);
-        }
-    }
-
-    /// Writes our part of the last one. What is left then others are about to have written when the far end has
-    /// summed what stands before it.
-    pub(super) fn write(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
-        if let Some((_, begun)) = &mut self.last {
-            begun.write(sharing, terms);
-        }
-    }
-
-    /// What has become of a file, once nobody writes it any more.
-    pub(super) fn of(&mut self, at: usize) -> Staged {
-        if let Some((_, begun)) = self.last.take_if(|(last, _)| *last == at) {
-            self.known[at] = begun.conclude();
-        }
-        self.known[at]
-    }
-}
-
-impl Drop for StagedFiles {
-    /// Nobody goes on with a file that no session will find.
-    fn drop(&mut self) {
-        if let Some((_, begun)) = self.last.take() {
-            begun.shared.ranges.end();
-            begun.conclude();
-        }
-    }
-}
-
 /// One worker's part in large files that several write.
 pub(super) struct Sharing {
     files: Arc<SharedFiles>,
@@ -392,14 +329,9 @@ impl Sharing {
             if terms.stopping() {
                 break;
             }
-            if let Some((before, mut begun)) = files.last.take() {
-                begun.write(self, terms);
-                files.known[before] = begun.conclude();
-            }
-            match Staging::new(self, connect, terms).push(&jobs[at], len) {
-                Ok(begun) => files.last = Some((at, begun)),
-                Err(staged) => files.known[at] = staged,
-            }
+            files.finish_last(self, terms);
+            let begun = Staging::new(self, connect, terms).push(&jobs[at], len);
+            files.note(at, begun);
         }
         files
     }
@@ -428,245 +360,10 @@ fn may_share(settings: &ArchiverSettings) -> bool {
     settings.split_size > 0 && settings.workers.most() > 1 && settings.rate.get() == 0
 }
 
-/// What sharing a file promises.
-#[derive(Clone, Copy)]
-struct Prospect {
-    connections: usize,
-    /// Bytes per second of one session alone.
-    alone: f64,
-}
-
-impl Prospect {
-    /// Of a file of so many bytes; `None` where one session does as well.
-    fn of(len: u64, files: &SharedFiles, connect: &dyn Connect, settings: &ArchiverSettings) -> Option<Self> {
-        if files.one_each.load(Ordering::Relaxed) {
-            return None;
-        }
-        let round_trip = connect.round_trip()?;
-        let connections = connections_worth(len, round_trip).min(settings.workers.most());
-        let alone = files.lone().alone(settings.direction, round_trip).filter(|_| connections > 1)?;
-        Some(Self { connections, alone })
-    }
-}
-
-/// Moves files of a batch to where an ordinary session will find them, over one connection.
-struct Staging<'a> {
-    files: Arc<SharedFiles>,
-    connect: &'a mut dyn Connect,
-    terms: &'a SessionTerms,
-    sharing: &'a mut Sharing,
-}
-
-impl<'a> Staging<'a> {
-    fn new(sharing: &'a mut Sharing, connect: &'a mut dyn Connect, terms: &'a SessionTerms) -> Self {
-        Self { files: sharing.files.clone(), connect, terms, sharing }
-    }
-
-    /// Has one file begun to be written, if that is of use; or what has become of it.
-    fn push(&mut self, job: &Job, len: u64) -> Result<BegunFile, Staged> {
-        let settings = &self.terms.settings;
-        let prospect = Prospect::of(len, &self.files, self.connect, settings).ok_or(Staged::Not)?;
-        let target = Path::new(&settings.data_dir).join(kept(&settings.aside, job));
-        let course = FileCourse::Push(settings.sources.clone(), target.clone());
-        let shared = SharedFile::of(&job.source, course, (len, prospect.connections));
-        let new = !job.headway.has_begun();
-        let mut begun = self.offer(shared, prospect).ok_or(Staged::Not)?;
-        begun.is_new = new;
-        match self.make(job, &target) {
-            Ok(Some(ours)) => {
-                job.headway.is_staged();
-                begun.shared.ranges.open();
-                begun.ours = Some(ours);
-                Ok(begun)
-            }
-            Ok(None) => {
-                begun.shared.ranges.end();
-                begun.conclude();
-                Err(Staged::Not)
-            }
-            Err(error) => {
-                begun.failed = Some(error);
-                Err(begun.conclude())
-            }
-        }
-    }
-
-    /// Reads one file into an empty one, if that is of use.
-    fn pull(&mut self, job: &Job, len: u64, here: File) -> Staged {
-        let settings = &self.terms.settings;
-        let Some(prospect) = Prospect::of(len, &self.files, self.connect, settings) else { return Staged::Not };
-        let shared = SharedFile::of(&job.source, FileCourse::Pull(here), (len, prospect.connections));
-        let Some(mut begun) = self.offer(shared, prospect) else { return Staged::Not };
-        begun.failed = self.fetch(job, &begun.shared).err();
-        begun.conclude()
-    }
-
-    /// Puts a file up for others to help with, who log in while we do; `None` where there is other work, or another file.
-    fn offer(&mut self, shared: Arc<SharedFile>, prospect: Prospect) -> Option<BegunFile> {
-        let files = self.files.clone();
-        (!files.work_waits() && files.offer(&shared)).then(|| BegunFile {
-            files,
-            shared,
-            prospect,
-            host: self.connect.describe(),
-            began: Instant::now(),
-            is_new: true,
-            ours: None,
-            failed: None,
-        })
-    }
-
-    /// Makes the file that is to be written, over a connection of our own; `None` where it is not to be.
-    fn make(&mut self, job: &Job, target: &Path) -> Result<Option<(OpenedFile, Sftp)>, StagingError> {
-        let mut sftp = self.sftp()?;
-        let guard = self.terms.guard(sftp.closer());
-        let made = make(&mut sftp, job, target, &self.terms.settings);
-        drop(guard);
-        match made.map_err(|error| StagingError::of(RangeError::Far(error), target))? {
-            Some(file) => Ok(Some((file, sftp))),
-            None => {
-                self.sharing.keep(sftp);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Reads the file together with those who come.
-    fn fetch(&mut self, job: &Job, shared: &SharedFile) -> Result<(), StagingError> {
-        let mut sftp = self.sftp()?;
-        let guard = self.terms.guard(sftp.closer());
-        job.headway.is_staged();
-        let fetched = shared.help(shared.ranges.begin(), &mut sftp, self.terms);
-        fetched.map_err(|error| StagingError::of(error, &shared.source))?;
-        drop(guard);
-        self.sharing.keep(sftp);
-        Ok(())
-    }
-
-    fn sftp(&mut self) -> Result<Sftp, StagingError> {
-        self.sharing.sftp(self.connect).map_err(|error| StagingError::Refused(error.to_string()))
-    }
-}
-
-/// A file that several have begun to write, or have read.
-struct BegunFile {
-    files: Arc<SharedFiles>,
-    shared: Arc<SharedFile>,
-    prospect: Prospect,
-    host: String,
-    began: Instant,
-    /// No earlier session had begun it.
-    is_new: bool,
-    /// The file as we made it and our connection, until we have written our part.
-    ours: Option<(OpenedFile, Sftp)>,
-    failed: Option<StagingError>,
-}
-
-impl BegunFile {
-    /// How long it takes at the very least.
-    fn at_least(&self) -> Duration {
-        let most = self.prospect.connections as f64 * self.prospect.alone;
-        Duration::from_secs_f64((self.shared.ranges.len() as f64 / most.max(1.0)).min(1e9))
-    }
-
-    /// Writes our part.
-    fn write(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
-        let Some((file, mut sftp)) = self.ours.take() else { return };
-        let guard = terms.guard(sftp.closer());
-        let hand = self.shared.ranges.begin_in_haste();
-        let written = terms.settings.sources.open(&self.shared.source).map_err(RangeError::Here);
-        let written = written
-            .and_then(|mut source| hand.write(&mut source, sftp.in_pieces(file), &mut |bytes| moved(terms, bytes)));
-        drop(guard);
-        match written {
-            Ok(_) => sharing.keep(sftp),
-            Err(error) => self.failed = Some(StagingError::of(error, &self.shared.source)),
-        }
-    }
-
-    /// Waits until nobody is at work any more, each of whom is held to its connection's own limits; what has become of it.
-    fn conclude(self) -> Staged {
-        let Self { files, shared, prospect, host, .. } = self;
-        files.withdraw(&shared);
-        if self.failed.is_some() || self.ours.is_some() {
-            shared.ranges.end();
-        }
-        let done = shared.ranges.finish();
-        let ((did, done_by), source) = (shared.course.words(), shared.source.display());
-        match (self.failed, done, shared.ranges.rate()) {
-            (None, Written::Whole | Written::Mended, Some(rate)) => {
-                let (mb, ms) = (|rate: f64| (rate / 1e5).round() / 10.0, self.began.elapsed().as_millis() as u64);
-                let (rate_mb, alone_mb) = (mb(rate), mb(prospect.alone));
-                tracing::debug!(rate_mb, alone_mb, ms, "Several {did} {source}");
-                if rate < prospect.alone * PAYS {
-                    files.found_useless();
-                }
-                if done == Written::Whole && self.is_new { Staged::Whole } else { Staged::Partly }
-            }
-            (failed, ..) => {
-                let why = match failed {
-                    None => "those who helped broke off".to_owned(),
-                    Some(StagingError::Broken(why)) => why,
-                    Some(StagingError::Refused(why)) => {
-                        files.found_useless();
-                        why
-                    }
-                };
-                tracing::debug!(host, "Not {done_by} by several: {why}");
-                Staged::Partly
-            }
-        }
-    }
-}
-
-/// Why a file was not moved by several.
-enum StagingError {
-    /// It broke off, and may go well with the next file.
-    Broken(String),
-    /// The far end does not want it so.
-    Refused(String),
-}
-
-impl StagingError {
-    fn of(error: RangeError, path: &Path) -> Self {
-        let why = format!("{}: {error}", path.display());
-        match error {
-            RangeError::Far(error) if !error.is_of_the_line() => Self::Refused(why),
-            _ => Self::Broken(why),
-        }
-    }
-}
-
-/// Makes the file where a session of this job will find it, in as few round trips as it takes; `None` where something stands
-/// at its place already, or an earlier session has begun.
-fn make(sftp: &mut Sftp, job: &Job, path: &Path, settings: &ArchiverSettings) -> Result<Option<OpenedFile>, SftpError> {
-    const MODE: Option<u32> = Some(0o600);
-    let name = job.place.variant(job.variant);
-    let base = PathBuf::from(&settings.data_dir);
-    if sftp.stat(&base.join(&name))?.is_some() {
-        return Ok(None);
-    }
-    let aside = path.parent().unwrap_or(&base);
-    let file = match sftp.open_to_write(path, MODE) {
-        Err(SftpError::Absent) if sftp.new_dir(aside, 0o700).is_ok() => sftp.open_to_write(path, MODE),
-        Err(SftpError::Absent) if !sftp.is_dir(&base)? => return Ok(None),
-        Err(SftpError::Absent) => {
-            make_way(sftp, &base, &name, settings.chmod.as_ref(), &mut HashSet::new())?;
-            sftp.make_dir(aside, 0o700)?;
-            sftp.open_to_write(path, MODE)
-        }
-        made => made,
-    };
-    match file {
-        Err(error) if !error.is_of_the_line() && sftp.stat(path)?.is_some() => Ok(None),
-        file => file.map(Some),
-    }
-}
-
 /// Reports bytes, keeps to the rate, and says whether to go on.
 fn moved(terms: &SessionTerms, bytes: usize) -> bool {
     terms.control.progress().read(terms.number, bytes as u64);
-    terms.settings.rate.pay(bytes);
+    terms.settings.rate.pay(bytes, || !terms.stopping());
     !terms.stopping()
 }
 

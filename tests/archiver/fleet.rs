@@ -508,7 +508,8 @@ fn movers_of_a_cluster_share_rows_by_any_node() {
     wait_until("both share again", || queue.count("fleet_mover") == 2 && queue.shares() == [4, 4]);
     by_third.terminate().0.expect(0);
     // One that knows several addresses does not wait for its node, which stays away.
-    let several = at(third).replace(&format!(":{}/", third.port), &format!(":{},127.0.0.1:{}/", third.port, first.port));
+    let several =
+        at(third).replace(&format!(":{}/", third.port), &format!(":{},127.0.0.1:{}/", third.port, first.port));
     let by_either = queue.mover_by(place.run_to(&sshd), &several);
     wait_until("both share once more", || queue.shares() == [4, 4]);
     third.crash(3600.0);
@@ -528,7 +529,9 @@ fn movers_of_a_cluster_share_rows_by_any_node() {
     // Nor does it take another server for one of them.
     if let Some(stranger) = MariaDb::shared() {
         let table = Table::new(stranger, "fleet_stranger", Age::V1);
-        let two = table.url.replace(&format!(":{}/", stranger.port), &format!(":{},127.0.0.1:{}/", stranger.port, first.port));
+        let two = table
+            .url
+            .replace(&format!(":{}/", stranger.port), &format!(":{},127.0.0.1:{}/", stranger.port, first.port));
         let said = check(&two).log;
         assert!(said.contains("is no node of a Galera cluster"), "{said}");
     }

@@ -208,7 +208,7 @@ fn arrives_slowly(server: &MariaDb, sshd: &Sshd, name: &str, way: Way) {
         .unwrap();
     let mut command = FarEnd { port, ..far }.command();
     command.args(["--db", &table.url, "--target", TARGET, "--once", "--workers", "1", "-v"]);
-    command.args(["--stall-timeout", "3", "--connect-timeout", "60"]);
+    command.args(["--stall-timeout", "5", "--connect-timeout", "60"]);
     let over = Run::to_end(command).expect(0);
     eprintln!("{name}: {:.1} s", over.seconds);
     assert!(!over.log.contains("talled"), "{name}: {}", over.log);

@@ -400,6 +400,18 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         self.over.store(true, Relaxed);
+        // Whatever failed: what it had to say may tell why.
+        if std::thread::panicking()
+            && let Ok(log) = fs::read(&self.log)
+        {
+            let log = String::from_utf8_lossy(&log);
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!(
+                "The archiver {} said last:\n{}",
+                self.child.id(),
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            );
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.log);

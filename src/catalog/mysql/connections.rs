@@ -152,10 +152,10 @@ impl Connections {
         self.at.load(Ordering::Relaxed)
     }
 
-    /// After an error on a connection made by the address `at`: whether the node does not serve, so that the next
-    /// connection is one to the next.
+    /// After an error on a connection made by the address `at`: where it shows that the node does not serve, new connections are
+    /// made by the next. One that was lost shows nothing: to log in does.
     pub(super) fn move_on(&self, at: usize, error: &Error) {
-        if self.doors.len() > 1 && does_not_serve(error) {
+        if self.doors.len() > 1 && does_not_serve(error) && !is_gone(error) {
             let next = (at + 1) % self.doors.len();
             let _ = self.at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -246,7 +246,8 @@ impl Connections {
         }
         let known = self.cluster.get_or_init(|| cluster.clone());
         if *known != cluster {
-            let why = format!("{} is a node of another cluster ({cluster}, not {known}); name nodes of one", door.address);
+            let why =
+                format!("{} is a node of another cluster ({cluster}, not {known}); name nodes of one", door.address);
             return Err(Error::Other(Stranger(why).into()));
         }
         Ok(conn)
@@ -281,7 +282,8 @@ impl Connections {
                     *kept = Some(conn);
                     return Ok(row);
                 }
-                Err(error) if is_gone(&error) || is_not_ready(&error) => self.move_on(at, &error),
+                Err(error) if is_gone(&error) => {}
+                Err(error) if is_not_ready(&error) => self.move_on(at, &error),
                 Err(error) => {
                     self.move_on(at, &error);
                     return Err(self.unavailable(error));
@@ -393,8 +395,8 @@ pub(super) fn is_not_ready(error: &Error) -> bool {
 /// statements, and no certificate that is not believed.
 fn does_not_serve(error: &Error) -> bool {
     match error {
-        // ER_CON_COUNT_ERROR, ER_SERVER_SHUTDOWN, and ER_UNKNOWN_COM_ERROR.
-        Error::Server(error) => matches!(error.code, 1040 | 1053 | 1047),
+        // ER_CON_COUNT_ERROR, ER_SERVER_SHUTDOWN, ER_UNKNOWN_COM_ERROR, and ER_OPTION_PREVENTS_STATEMENT of one that is read-only.
+        Error::Server(error) => matches!(error.code, 1040 | 1053 | 1047 | 1290),
         Error::Io(IoError::Io(error)) => error.kind() != ErrorKind::InvalidData,
         Error::Io(IoError::Tls(_)) => false,
         Error::Driver(DriverError::NoClientSslFlagFromServer) => false,

@@ -206,6 +206,16 @@ impl Sftp {
         }
     }
 
+    /// Makes a directory without a look whether it is there; false where the server fails at it, as it does where something
+    /// stands already. What comes next tells if that is no directory.
+    pub fn make_dir_blindly(&self, path: &Path, perms: u32) -> Result<bool, SftpError> {
+        match self.new_dir(path, perms) {
+            Ok(()) => Ok(true),
+            Err(SftpError::Failed(_) | SftpError::Exists) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a directory where none stands.
     pub fn new_dir(&self, path: &Path, perms: u32) -> Result<(), SftpError> {
         self.drive(|| self.sftp.mkdir(path, perms.cast_signed()))

@@ -410,8 +410,8 @@ async fn a_row_locked_by_another_leaves_the_batch_unwritten() {
     let other = Database::choose(Some(&table.url), &|_| None);
     let Ok(Some(Database::Mysql(other))) = other else { panic!("{other:?}") };
     let opts = mysql_async::OptsBuilder::default()
-        .ip_or_hostname(other.host)
-        .tcp_port(other.port)
+        .ip_or_hostname(other.addresses[0].host.as_str())
+        .tcp_port(other.addresses[0].port)
         .user(Some(other.user))
         .pass(Some(crate::support::mariadb::PASSWORD))
         .db_name(Some(other.name))

@@ -1,0 +1,384 @@
+//! Files of a batch that several move to where an ordinary session will find them, and what has become of each.
+
+use super::{FileCourse, PAYS, SharedFile, SharedFiles, Sharing, moved};
+use crate::archiver::ArchiverSettings;
+use crate::archiver::flight::Job;
+use crate::archiver::terms::{SessionTerms, dir_mode};
+use crate::archiver::unfinished::kept;
+use crate::transport::Connect;
+use crate::transport::ranges::{RangeError, Written, connections_worth};
+use crate::transport::ssh::sftp::{OpenedFile, Sftp, SftpError};
+use protocol::chmod::Chmod;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a program at the far end may wait for a file that is being written.
+const WAITED_FOR: Duration = Duration::from_secs(30);
+
+/// What several have done about a file before its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::archiver) enum Staged {
+    /// Nothing: the session is the first.
+    Not,
+    /// It stands there whole, in a file that nobody else had to do with or writes to any more.
+    Whole,
+    /// Some of it may stand there, and somebody who broke off may still be writing to it.
+    Partly,
+}
+
+/// What has become of the files of a batch that several were to write beforehand.
+pub(in crate::archiver) struct StagedFiles {
+    known: Vec<Staged>,
+    /// The last one, which others may still be writing, and whose job it is.
+    last: Option<(usize, BegunFile)>,
+}
+
+impl StagedFiles {
+    /// Of so many files, none of which several wrote.
+    pub(in crate::archiver) fn none(files: usize) -> Self {
+        Self { known: vec![Staged::Not; files], last: None }
+    }
+
+    /// Whether there is one that several wrote.
+    pub(in crate::archiver) fn are_any(&self) -> bool {
+        self.last.is_some() || self.known.iter().any(|staged| *staged != Staged::Not)
+    }
+
+    /// What has become of a file at first: it is the last one from now on, where it is begun.
+    pub(super) fn note(&mut self, at: usize, begun: Result<BegunFile, Staged>) {
+        match begun {
+            Ok(begun) => self.last = Some((at, begun)),
+            Err(staged) => self.known[at] = staged,
+        }
+    }
+
+    /// Writes our part of the last one, and waits for the others'.
+    pub(super) fn finish_last(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
+        if let Some((at, mut begun)) = self.last.take() {
+            begun.write(sharing, terms);
+            self.known[at] = begun.conclude();
+        }
+    }
+
+    /// Writes our part of the last one, if it will be so long that nothing that waits for it should be begun before.
+    pub(in crate::archiver) fn write_if_long(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
+        if self.last.as_ref().is_some_and(|(_, begun)| begun.at_least() > WAITED_FOR) {
+            self.write(sharing, terms);
+        }
+    }
+
+    /// Writes our part of the last one. What is left then others are about to have written when the far end has
+    /// summed what stands before it.
+    pub(in crate::archiver) fn write(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
+        if let Some((_, begun)) = &mut self.last {
+            begun.write(sharing, terms);
+        }
+    }
+
+    /// What has become of a file, once nobody writes it any more.
+    pub(in crate::archiver) fn of(&mut self, at: usize) -> Staged {
+        if let Some((_, begun)) = self.last.take_if(|(last, _)| *last == at) {
+            self.known[at] = begun.conclude();
+        }
+        self.known[at]
+    }
+}
+
+impl Drop for StagedFiles {
+    /// Nobody goes on with a file that no session will find.
+    fn drop(&mut self) {
+        if let Some((_, begun)) = self.last.take() {
+            begun.shared.ranges.end();
+            begun.conclude();
+        }
+    }
+}
+
+/// What sharing a file promises.
+#[derive(Clone, Copy)]
+pub(super) struct Prospect {
+    connections: usize,
+    /// Bytes per second of one session alone.
+    alone: f64,
+}
+
+impl Prospect {
+    /// Of a file of so many bytes; `None` where one session does as well.
+    pub(super) fn of(
+        len: u64,
+        files: &SharedFiles,
+        connect: &dyn Connect,
+        settings: &ArchiverSettings,
+    ) -> Option<Self> {
+        if files.one_each.load(Ordering::Relaxed) {
+            return None;
+        }
+        let round_trip = connect.round_trip()?;
+        let connections = connections_worth(len, round_trip).min(settings.workers.most());
+        let alone = files.lone().alone(settings.direction, round_trip).filter(|_| connections > 1)?;
+        Some(Self { connections, alone })
+    }
+}
+
+/// Moves files of a batch to where an ordinary session will find them, over one connection.
+pub(super) struct Staging<'a> {
+    files: Arc<SharedFiles>,
+    connect: &'a mut dyn Connect,
+    terms: &'a SessionTerms,
+    sharing: &'a mut Sharing,
+}
+
+impl<'a> Staging<'a> {
+    pub(super) fn new(sharing: &'a mut Sharing, connect: &'a mut dyn Connect, terms: &'a SessionTerms) -> Self {
+        Self { files: sharing.files.clone(), connect, terms, sharing }
+    }
+
+    /// Has one file begun to be written, if that is of use; or what has become of it.
+    pub(super) fn push(&mut self, job: &Job, len: u64) -> Result<BegunFile, Staged> {
+        let settings = &self.terms.settings;
+        let prospect = Prospect::of(len, &self.files, self.connect, settings).ok_or(Staged::Not)?;
+        let target = Path::new(&settings.data_dir).join(kept(&settings.aside, job));
+        let course = FileCourse::Push(settings.sources.clone(), target.clone());
+        let shared = SharedFile::of(&job.source, course, (len, prospect.connections));
+        let new = !job.headway.has_begun();
+        let mut begun = self.offer(shared, prospect).ok_or(Staged::Not)?;
+        begun.is_new = new;
+        match self.make(job, &target) {
+            Ok(Some(ours)) => {
+                job.headway.is_staged();
+                begun.shared.ranges.open();
+                begun.ours = Some(ours);
+                Ok(begun)
+            }
+            Ok(None) => {
+                begun.shared.ranges.end();
+                begun.conclude();
+                Err(Staged::Not)
+            }
+            Err(error) => {
+                begun.failed = Some(error);
+                Err(begun.conclude())
+            }
+        }
+    }
+
+    /// Reads one file into an empty one, if that is of use.
+    pub(super) fn pull(&mut self, job: &Job, len: u64, here: File) -> Staged {
+        let settings = &self.terms.settings;
+        let Some(prospect) = Prospect::of(len, &self.files, self.connect, settings) else { return Staged::Not };
+        let shared = SharedFile::of(&job.source, FileCourse::Pull(here), (len, prospect.connections));
+        let Some(mut begun) = self.offer(shared, prospect) else { return Staged::Not };
+        begun.failed = self.fetch(job, &begun.shared).err();
+        begun.conclude()
+    }
+
+    /// Puts a file up for others to help with, who log in while we do; `None` where there is other work, or another file.
+    fn offer(&mut self, shared: Arc<SharedFile>, prospect: Prospect) -> Option<BegunFile> {
+        let files = self.files.clone();
+        (!files.work_waits() && files.offer(&shared)).then(|| BegunFile {
+            files,
+            shared,
+            prospect,
+            host: self.connect.describe(),
+            began: Instant::now(),
+            is_new: true,
+            ours: None,
+            failed: None,
+        })
+    }
+
+    /// Makes the file that is to be written, over a connection of our own; `None` where it is not to be.
+    fn make(&mut self, job: &Job, target: &Path) -> Result<Option<(OpenedFile, Sftp)>, StagingError> {
+        let mut sftp = self.sftp()?;
+        let guard = self.terms.guard(sftp.closer());
+        let made = make(&mut sftp, job, target, &self.terms.settings);
+        drop(guard);
+        match made.map_err(|error| StagingError::of(RangeError::Far(error), target))? {
+            Some(file) => Ok(Some((file, sftp))),
+            None => {
+                self.sharing.keep(sftp);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads the file together with those who come.
+    fn fetch(&mut self, job: &Job, shared: &SharedFile) -> Result<(), StagingError> {
+        let mut sftp = self.sftp()?;
+        let guard = self.terms.guard(sftp.closer());
+        job.headway.is_staged();
+        let fetched = shared.help(shared.ranges.begin(), &mut sftp, self.terms);
+        fetched.map_err(|error| StagingError::of(error, &shared.source))?;
+        drop(guard);
+        self.sharing.keep(sftp);
+        Ok(())
+    }
+
+    fn sftp(&mut self) -> Result<Sftp, StagingError> {
+        self.sharing.sftp(self.connect).map_err(|error| StagingError::Refused(error.to_string()))
+    }
+}
+
+/// A file that several have begun to write, or have read.
+pub(super) struct BegunFile {
+    files: Arc<SharedFiles>,
+    shared: Arc<SharedFile>,
+    prospect: Prospect,
+    host: String,
+    began: Instant,
+    /// No earlier session had begun it.
+    is_new: bool,
+    /// The file as we made it and our connection, until we have written our part.
+    ours: Option<(OpenedFile, Sftp)>,
+    failed: Option<StagingError>,
+}
+
+impl BegunFile {
+    /// How long it takes at the very least.
+    fn at_least(&self) -> Duration {
+        let most = self.prospect.connections as f64 * self.prospect.alone;
+        Duration::from_secs_f64((self.shared.ranges.len() as f64 / most.max(1.0)).min(1e9))
+    }
+
+    /// Writes our part.
+    fn write(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
+        let Some((file, mut sftp)) = self.ours.take() else { return };
+        let guard = terms.guard(sftp.closer());
+        let hand = self.shared.ranges.begin_in_haste();
+        let written = terms.settings.sources.open(&self.shared.source).map_err(RangeError::Here);
+        let written = written
+            .and_then(|mut source| hand.write(&mut source, sftp.in_pieces(file), &mut |bytes| moved(terms, bytes)));
+        drop(guard);
+        match written {
+            Ok(bytes) => {
+                tracing::debug!(bytes, there = self.shared.ranges.front(), "Wrote our part");
+                sharing.keep(sftp);
+            }
+            Err(error) => self.failed = Some(StagingError::of(error, &self.shared.source)),
+        }
+    }
+
+    /// Waits until nobody is at work any more, each of whom is held to its connection's own limits; what has become of it.
+    fn conclude(self) -> Staged {
+        let Self { files, shared, prospect, host, .. } = self;
+        files.withdraw(&shared);
+        if self.failed.is_some() || self.ours.is_some() {
+            shared.ranges.end();
+        }
+        let done = shared.ranges.finish();
+        let ((did, done_by), source) = (shared.course.words(), shared.source.display());
+        match (self.failed, done, shared.ranges.rate()) {
+            (None, Written::Whole | Written::Mended, Some(rate)) => {
+                let (mb, ms) = (|rate: f64| (rate / 1e5).round() / 10.0, self.began.elapsed().as_millis() as u64);
+                let (rate_mb, alone_mb) = (mb(rate), mb(prospect.alone));
+                tracing::debug!(rate_mb, alone_mb, ms, "Several {did} {source}");
+                if rate < prospect.alone * PAYS {
+                    files.found_useless();
+                }
+                if done == Written::Whole && self.is_new { Staged::Whole } else { Staged::Partly }
+            }
+            (failed, ..) => {
+                let why = match failed {
+                    None => "those who helped broke off".to_owned(),
+                    Some(StagingError::Broken(why)) => why,
+                    Some(StagingError::Refused(why)) => {
+                        files.found_useless();
+                        why
+                    }
+                };
+                tracing::debug!(host, "Not {done_by} by several: {why}");
+                Staged::Partly
+            }
+        }
+    }
+}
+
+/// Why a file was not moved by several.
+enum StagingError {
+    /// It broke off, and may go well with the next file.
+    Broken(String),
+    /// The far end does not want it so.
+    Refused(String),
+}
+
+impl StagingError {
+    fn of(error: RangeError, path: &Path) -> Self {
+        let why = format!("{}: {error}", path.display());
+        match error {
+            RangeError::Far(error) if !error.is_of_the_line() => Self::Refused(why),
+            _ => Self::Broken(why),
+        }
+    }
+}
+
+/// Makes the file where a session of this job will find it, in as few round trips as it takes; `None` where something stands
+/// at its place already, or an earlier session has begun.
+fn make(sftp: &mut Sftp, job: &Job, path: &Path, settings: &ArchiverSettings) -> Result<Option<OpenedFile>, SftpError> {
+    const MODE: Option<u32> = Some(0o600);
+    let name = job.place.variant(job.variant);
+    let base = PathBuf::from(&settings.data_dir);
+    let aside = path.parent().unwrap_or(&base);
+    match sftp.new_dir(aside, 0o700) {
+        // Where its directory is not there, nor is the file.
+        Err(SftpError::Absent) => {
+            let above = aside.parent().unwrap_or(&base);
+            if !make_above(sftp, &base, above, settings.chmod.as_ref())? {
+                return Ok(None);
+            }
+            sftp.make_dir_blindly(aside, 0o700)?;
+        }
+        Err(error) if error.is_of_the_line() => return Err(error),
+        made => {
+            if sftp.stat(&base.join(&name))?.is_some() {
+                if made.is_ok() {
+                    let _ = sftp.remove_dir(aside);
+                }
+                return Ok(None);
+            }
+        }
+    }
+    match sftp.open_to_write(path, MODE) {
+        Err(error) if !error.is_of_the_line() && sftp.stat(path)?.is_some() => Ok(None),
+        file => file.map(Some),
+    }
+}
+
+/// Makes a directory beneath the base and those above it that are missing; false where the base is. From below upwards, since
+/// mostly none or one is missing.
+fn make_above(sftp: &mut Sftp, base: &Path, dir: &Path, chmod: Option<&Chmod>) -> Result<bool, SftpError> {
+    let above: Vec<&Path> = dir.ancestors().take_while(|dir| *dir != base && dir.starts_with(base)).collect();
+    let mut missing = 0;
+    for dir in &above {
+        if make_beneath(sftp, dir, chmod)? {
+            break;
+        }
+        missing += 1;
+    }
+    if missing == above.len() {
+        return Ok(false);
+    }
+    for dir in above[..missing].iter().rev() {
+        if !make_beneath(sftp, dir, chmod)? {
+            return Err(SftpError::Absent);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes a directory; false where the one above it is not there.
+fn make_beneath(sftp: &mut Sftp, dir: &Path, chmod: Option<&Chmod>) -> Result<bool, SftpError> {
+    let mode = dir_mode(chmod);
+    match sftp.make_dir_blindly(dir, mode) {
+        Err(SftpError::Absent) => Ok(false),
+        made => {
+            if made? && chmod.is_some() {
+                // The server's umask may have taken some away.
+                sftp.set_if_it_may_be(dir, mode, None)?;
+            }
+            Ok(true)
+        }
+    }
+}
