@@ -5,9 +5,11 @@ use std::future::Future;
 use std::path::PathBuf;
 
 pub(crate) mod announced;
+pub(crate) mod at_node;
 mod database;
 pub(crate) mod files;
 mod fleet;
+mod listing;
 pub(crate) mod mysql;
 mod names;
 pub(crate) mod nodes;

@@ -4,6 +4,7 @@ use super::ArchiverAgent;
 use super::operations::at_work;
 use crate::archiver::Direction;
 use crate::archiver::audit::{Auditor, CopyState};
+use crate::catalog::at_node::AtNodes;
 use crate::catalog::files::{FileQuery, FileRow, FileStates, RowChange};
 use crate::catalog::{AnyCatalog, RecordId};
 use crate::clock::unix_now;
@@ -11,7 +12,7 @@ use crate::console::files::Pages;
 use crate::console::files::decision::{Decision, Unfit, accepted, ignored, unignored};
 use crate::console::files::replaced::replaced_by;
 use crate::console::files::sources::Searched;
-use crate::console::files::told::{FIELDS, FilePlaces, copy_of, values};
+use crate::console::files::told::{FIELDS, FilePlaces, NODE_FIELDS, copy_of, node_values, values};
 use crate::local::Local;
 use crate::ocs::operation::{OpOutcome, Params};
 use crate::ocs::session::OpSession;
@@ -49,7 +50,14 @@ impl ArchiverAgent {
         let limit = params.get("limit").and_then(Value::as_u64).map_or(50, |limit| limit as usize).clamp(1, TOLD_MOST);
         let before = params.get("older_than").and_then(Value::as_f64).map(|age| unix_now() - age);
         let path = text(&params, "path");
-        let query = FileQuery { states: states(&params)?, ids: None, path, before };
+        let states = states(&params)?;
+        let at = match states.failed {
+            true => AtNodes::failed_at(&catalog.node_names().await.map_err(|error| error.to_string())?),
+            false => AtNodes::Nowhere,
+        };
+        // What there is of several storage nodes alone.
+        let nodes = at != AtNodes::Nowhere;
+        let query = FileQuery { states, ids: None, path, before, at };
         let began = Instant::now();
         let mut pages = Pages::new(&catalog, query);
         let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
@@ -59,7 +67,7 @@ impl ArchiverAgent {
                 break;
             }
             for row in &page {
-                let row = as_object(row);
+                let row = if nodes { as_line(row) } else { as_object(row) };
                 bytes += row.to_string().len();
                 if rows.len() >= limit || bytes > TOLD_BYTES || began.elapsed() > LIMIT {
                     more = true;
@@ -348,6 +356,12 @@ fn states(params: &Params) -> Result<FileStates, String> {
 
 pub(super) fn text(params: &Params, name: &str) -> Option<String> {
     params.get(name).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// As it is listed where there are storage nodes.
+fn as_line(row: &FileRow) -> Value {
+    let fields = FIELDS.into_iter().zip(values(row)).chain(NODE_FIELDS.into_iter().zip(node_values(row)));
+    Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 fn as_object(row: &FileRow) -> Value {

@@ -1,6 +1,7 @@
 //! Rows as people ask for them: what stands in the table of a file, what is changed at their word, what they register.
 
-use super::nodes::{LackingCopy, NodeStand};
+use super::at_node::{AtNode, AtNodes};
+use super::nodes::{LackingCopy, NodeNames, NodeStand};
 use super::{AnyCatalog, CatalogError, Md5, Pending, RecordId, Retry};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,8 @@ pub(crate) struct FileQuery {
     pub(crate) path: Option<String>,
     /// The row's time is before this, unix time in seconds.
     pub(crate) before: Option<f64>,
+    /// As they stand at storage nodes, too, or only so.
+    pub(crate) at: AtNodes,
 }
 
 impl FileQuery {
@@ -86,6 +89,8 @@ pub(crate) struct FileRow {
     pub(crate) removed_at: Option<f64>,
     /// When it failed last, or was set aside, and why.
     pub(crate) reason: Option<(f64, String)>,
+    /// What this is about, if it is how the row stands at a storage node; all else is of the row itself.
+    pub(crate) at: Option<AtNode>,
 }
 
 impl FileRow {
@@ -207,8 +212,8 @@ pub(super) fn bytes_of(path: &Path) -> &[u8] {
 }
 
 impl AnyCatalog {
-    /// A bounded look at the rows above `after`, for at most `limit` that are asked for.
-    pub(crate) async fn files(
+    /// A bounded look at the rows above `after`, for at most `limit` that are asked for, wherever they stand at storage nodes.
+    pub(super) async fn files_themselves(
         &self,
         query: &FileQuery,
         after: RecordId,
@@ -241,6 +246,14 @@ impl AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.storage_nodes().await,
             Self::Sqlite(catalog) => catalog.storage_nodes().await,
+        }
+    }
+
+    /// The same, with those that are fed from others.
+    pub(crate) async fn node_names(&self) -> Result<NodeNames, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.node_names().await,
+            Self::Sqlite(catalog) => catalog.node_names().await,
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod amend;
 mod announced;
+mod at_node;
 mod claim;
 mod connections;
 mod earlier;

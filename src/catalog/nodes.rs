@@ -34,16 +34,23 @@ pub struct NodeNames {
 }
 
 impl NodeNames {
+    /// Those that the tables have, of which some are fed from others. No name comes out of here that SQL would have to escape.
+    pub(super) fn of_tables(known: Vec<String>, relayed: Vec<(String, String)>) -> Self {
+        let relayed: Vec<_> = relayed.into_iter().filter(|(node, from)| is_name(node) && is_name(from)).collect();
+        let is_relayed = |node: &String| relayed.iter().any(|(name, _)| name == node);
+        let direct = known.into_iter().filter(|node| is_name(node) && !is_relayed(node)).collect();
+        Self { direct, relayed }
+    }
+
     /// The name of each.
-    fn all(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
         self.direct.iter().chain(self.relayed.iter().map(|(name, _)| name))
     }
 
     /// Whether they can be; the error says what is wrong with them.
     pub fn check(&self) -> Result<(), String> {
         for (at, node) in self.all().enumerate() {
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-            if node.is_empty() || node.len() > NAME_MOST || !node.bytes().all(fits) {
+            if !is_name(node) {
                 return Err(format!(
                     "a storage node cannot be called {node:?}: give it up to {NAME_MOST} letters, digits, dots, dashes and underscores"
                 ));
@@ -70,6 +77,12 @@ impl NodeNames {
         }
         Ok(())
     }
+}
+
+/// Whether a node can be called so.
+fn is_name(node: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !node.is_empty() && node.len() <= NAME_MOST && node.bytes().all(fits)
 }
 
 impl std::fmt::Display for NodeNames {
@@ -145,6 +158,14 @@ impl StorageNode {
             }
             _ => Ok(Self { name, names, spread, feed }),
         }
+    }
+
+    /// One that the tables know, to be asked about: nobody works for it. `None` where there is none of this name.
+    pub(crate) fn known(name: &str, names: &NodeNames, spread: Spread) -> Option<Self> {
+        let fed_from = names.relayed.iter().find(|(node, _)| node == name).map(|(_, from)| from.clone());
+        let feed = fed_from.map(|node| RelayFeed { node, base: None, here: PathBuf::new() });
+        let is_one = names.all().any(|node| node == name);
+        is_one.then(|| Self { name: name.to_owned(), names: names.clone(), spread, feed })
     }
 
     /// Its name.

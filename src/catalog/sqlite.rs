@@ -4,6 +4,7 @@
 
 mod amend;
 mod announced;
+mod at_node;
 pub(crate) mod batches;
 mod changes;
 mod claim;

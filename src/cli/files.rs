@@ -18,7 +18,7 @@ use crate::catalog::files::{FileQuery, FileStates};
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{self, AnyCatalog, Catalog, RecordId};
 use crate::console::files::Pages;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 /// Rows that are read at once.
 const PAGE: usize = 2000;
@@ -73,7 +73,14 @@ async fn tell_strangers(catalog: &AnyCatalog, args: &TableArgs) {
 fn chosen(choice: &ChoiceArgs, states: FileStates) -> FileQuery {
     let ids = (!choice.id.is_empty()).then(|| choice.id.iter().copied().map(RecordId).collect());
     let states = if ids.is_some() { FileStates::default() } else { states };
-    FileQuery { states, ids, path: choice.path.clone(), before: None }
+    FileQuery { states, ids, path: choice.path.clone(), ..FileQuery::default() }
+}
+
+/// What is said where the rows have no storage node of this name.
+fn no_node<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> anyhow::Error {
+    let known = known.map(String::as_str).collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() { "none" } else { &known };
+    anyhow!("Option --node: these rows have no storage node {name:?}; they have {known}")
 }
 
 /// So many rows, in words.

@@ -50,6 +50,10 @@ impl Desk {
         self.table.is_some()
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     fn named(&self, mut command: Command) -> Command {
         let name = if self.is_mysql() { "--target" } else { "--archive-name" };
         command.args(["--db", &self.url, name, TARGET]);

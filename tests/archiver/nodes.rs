@@ -1,5 +1,6 @@
 //! Several storage nodes for the rows of one target: each is filled by itself, and a row is done when enough have proven it.
 
+use crate::files::Ended;
 use crate::support::archiver::{Place, Run, hex, md5_of};
 use crate::support::mariadb::MariaDb;
 use crate::support::sshd::Sshd;
@@ -11,6 +12,9 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+#[path = "nodes/listing.rs"]
+mod listing;
 
 const ARCHIVE: &str = "smurf";
 
@@ -189,6 +193,18 @@ impl Site {
         let name = if self.table.is_some() { ["--target", TARGET] } else { ["--archive-name", ARCHIVE] };
         command.args(words).args(["--db", &self.url(), "--max-copy-attempts", "2"]).args(name);
         Run::to_end(command).expect(0).log
+    }
+
+    /// `files list` with these words, of rows that are given up after two failures.
+    pub(crate) fn list(&self, words: &[&str]) -> Ended {
+        self.list_given_up_after("2", words)
+    }
+
+    fn list_given_up_after(&self, failures: &str, words: &[&str]) -> Ended {
+        let mut command = self.place.program();
+        let name = if self.table.is_some() { ["--target", TARGET] } else { ["--archive-name", ARCHIVE] };
+        command.args(["files", "list", "--db", &self.url(), "--max-copy-attempts", failures]).args(name).args(words);
+        Ended::of(command)
     }
 
     /// How all stands by the tables alone.

@@ -4,6 +4,7 @@ use crate::nodes::Site;
 use crate::support::archiver::{Run, md5_of};
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::TARGET;
+use serde_json::Value;
 use std::fs;
 
 const PAIR: (&[&str], &[(&str, &str)]) = (&["a", "b"], &[("b", "a")]);
@@ -114,12 +115,25 @@ fn copy_is_bad(site: &Site) {
     fs::remove_file(at_a("00001.dat")).unwrap();
     let damaged = fs::read(at_a("00002.dat")).unwrap().iter().map(|byte| !byte).collect::<Vec<_>>();
     fs::write(at_a("00002.dat"), damaged).unwrap();
+    let listed = |words: &[&str]| {
+        let rows = site.list(&[&["--json"], words].concat()).expect(0).objects();
+        let line = |row: &Value| (row["id"].as_i64().unwrap(), row["node"].clone(), row["node_state"].clone());
+        rows.iter().map(line).collect::<Vec<_>>()
+    };
+    let line = |id: i64, state: &str| (id, Value::from("b"), Value::from(state));
+    assert_eq!(listed(&["--node", "b"]), (1..=12).map(|id| line(id, "waiting")).collect::<Vec<_>>());
     let relay = relay(site, &[]);
     wait_until("the others go on, and these are given up", || {
         site.proven("b") == 10 && site.count("fleet_trouble WHERE node='b' AND of_node=2") == 2
     });
     assert_eq!([site.copied(), site.count("FILES WHERE failed_copy_attempts > 0")], [12, 0]);
     assert!(!site.folder("b").join("00002.dat").exists());
+    let given_up = [2, 3].map(|id| line(id, "given_up"));
+    for words in [&["--failed"][..], &["--node", "b"], &["--node", "b", "--failed"]] {
+        assert_eq!(listed(words), given_up, "{words:?}");
+    }
+    let table = site.list(&["--failed"]).expect(0).out;
+    assert!(table.matches("the copy of a cannot be used").count() == 2 && table.ends_with("2 rows\n"), "{table}");
     let show = |id: &str| {
         let mut show = site.place.program();
         let name = if site.table.is_some() { ["--target", TARGET] } else { ["--archive-name", "smurf"] };
@@ -154,6 +168,7 @@ fn copy_is_bad(site: &Site) {
     }
     site.start(&["--once"]).wait(PATIENCE).expect(0);
     wait_until("what was made again goes on by itself", || site.proven("b") == 12);
+    assert_eq!([listed(&["--failed"]), listed(&["--node", "b"])], [const { Vec::new() }; 2]);
     assert!(told(site, &["files", "verify", "--all", "--node", "b"], 0).contains("12 copies are right"));
     let (relay, _) = relay.terminate();
     assert!(relay.expect(0).log.contains("the copy of a cannot be used"));

@@ -197,6 +197,7 @@ impl MySqlCatalog {
             copied_at: None,
             removed_at: None,
             reason: None,
+            at: None,
         })
     }
 }

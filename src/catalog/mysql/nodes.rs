@@ -135,7 +135,7 @@ impl NodeRows<'_> {
     }
 
     /// The proofs of a row that speak of the bytes it has now, behind FROM.
-    fn proofs(&self) -> String {
+    pub(super) fn proofs(&self) -> String {
         let (named, table) = (self.named(), quote(self.table));
         format!("fleet_proof AS p WHERE p.table_name={named} AND p.row_id={table}.id AND p.sum={table}.md5sum")
     }
@@ -152,7 +152,7 @@ impl NodeRows<'_> {
     }
 
     /// Which rows go to this node, where several share them: that with the highest sum of all.
-    fn takes(&self) -> String {
+    pub(super) fn takes(&self) -> String {
         if self.node.spread() != Spread::Share {
             return String::new();
         }

@@ -247,7 +247,7 @@ impl RowReading {
         let noted: (Option<f64>, Option<String>, Option<i64>) = (row.get(12)?, row.get(13)?, row.get(14)?);
         let owner = row.get::<_, Option<String>>(11)?.unwrap_or_default();
         let reason = noted.0.zip(noted.1).filter(|_| is_of(state, attempts, noted.2));
-        Ok(FileRow { row: pending, state, owner, time, copied_at, removed_at, reason })
+        Ok(FileRow { row: pending, state, owner, time, copied_at, removed_at, reason, at: None })
     }
 }
 

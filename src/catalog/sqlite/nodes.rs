@@ -83,7 +83,7 @@ pub(super) fn enter(
 }
 
 /// The proofs of a row that speak of the bytes it has now, behind FROM.
-fn proofs() -> String {
+pub(super) fn proofs() -> String {
     format!(
         "fleet_proof WHERE table_name = '{FILES}' AND row_id = {FILES}.id AND lower(hex(sum)) = lower(local_md5sum)"
     )
@@ -143,7 +143,7 @@ pub(super) fn look(node: &StorageNode, columns: impl Fn(&str) -> String, waiting
 }
 
 /// Owed rows whose files are here no more.
-const LACKING: &str = "fleet_owed.lacking <> 0 OR removed IS NOT NULL AND fleet_owed.source IS NULL";
+pub(super) const LACKING: &str = "fleet_owed.lacking <> 0 OR removed IS NOT NULL AND fleet_owed.source IS NULL";
 
 /// A look at those of them that this node has not given up, for at most `?3`.
 pub(super) fn look_lacking(node: &StorageNode, columns: impl Fn(&str) -> String) -> String {

@@ -10,7 +10,7 @@ use crate::catalog::{CatalogError, Settled, Totals};
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, params};
 
 /// Failures at this node to make a copy of the proven one that there is: one that was proven later is another chance.
-fn attempts(node: &StorageNode) -> String {
+pub(super) fn attempts(node: &StorageNode) -> String {
     format!(
         "COALESCE((SELECT t.of_node FROM fleet_trouble AS t WHERE t.table_name = '{FILES}' AND t.node = '{}' \
          AND t.row_id = p.row_id AND t.noted_at >= p.at), 0)",
@@ -20,7 +20,7 @@ fn attempts(node: &StorageNode) -> String {
 
 /// The rows that the other node has proven as they are, behind FROM; each with its proof as `p`. Not by the index of places,
 /// which would have all of the node's.
-fn proven(feed: &RelayFeed) -> String {
+pub(super) fn proven(feed: &RelayFeed) -> String {
     format!(
         "fleet_proof AS p CROSS JOIN {FILES} ON {FILES}.id = p.row_id WHERE p.table_name = '{FILES}' AND +p.node = '{}' \
          AND lower(hex(p.sum)) = lower(local_md5sum)",
@@ -29,7 +29,7 @@ fn proven(feed: &RelayFeed) -> String {
 }
 
 /// What makes one of them one that this node lacks: it has no proof, and in the other node's place stands no later row's copy.
-fn lacks(node: &StorageNode, feed: &RelayFeed) -> String {
+pub(super) fn lacks(node: &StorageNode, feed: &RelayFeed) -> String {
     format!(
         "NOT EXISTS (SELECT 1 FROM fleet_proof AS r WHERE r.table_name = '{FILES}' AND r.row_id = p.row_id \
          AND r.node = '{}' AND r.sum = p.sum) \

@@ -6,7 +6,7 @@ use super::super::flags::files::{AcceptArgs, ChangeArgs, ChoiceArgs, OweArgs, Re
 use super::super::output::{json_object, print, printable, say};
 use super::super::{SOME_FAILED, plan};
 use super::wording::named;
-use super::{PAGE, Pages, chosen, open, rows, tell_strangers};
+use super::{PAGE, Pages, chosen, no_node, open, rows, tell_strangers};
 use crate::catalog::files::{FileRow, FileState, FileStates, RowChange};
 use crate::catalog::{AnyCatalog, Catalog};
 use crate::console::files::decision::{Decision, Unfit, accepted, ignored, unignored};
@@ -76,8 +76,7 @@ pub(super) fn owe(args: &OweArgs) -> Result<u8> {
         anyhow::Ok(known?)
     })?;
     if !known.contains(&args.node) {
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        bail!("Option --node: these rows have no storage node {:?}; they have {known}", args.node);
+        return Err(no_node(&args.node, known.iter()));
     }
     let code = doing(&args.change, "owed by it").run(|row| match (row.state, row.md5()) {
         (FileState::Ignored(why), _) => Err(Unfit::NotMeant(why.to_owned())),

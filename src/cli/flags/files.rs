@@ -22,7 +22,11 @@ Exit codes: 0 all is well, 1 something is not (each verb says what), 2 usage.";
 const LIST_HELP: &str = "\
 On a terminal a table of at most --limit rows; --json gives an object on each
 line, --csv a header and a line for each row, both of all rows unless --limit
-says otherwise. Times there are unix seconds.";
+says otherwise. Times there are unix seconds.
+
+A row with several storage nodes has a line more for each node that alone failed
+to take its copy, with the node's name, how often and why; `retry` tries these
+again, too. What all nodes meet, such as a missing file, counts in the row itself.";
 
 const SHOW_HELP: &str = "\
 A file is named by its source path, the path of its copy, or the end of either:
@@ -135,7 +139,7 @@ pub(in crate::cli) struct ListArgs {
     #[arg(long, help_heading = "Rows")]
     pub(in crate::cli) pending: bool,
 
-    /// Rows that failed, also those given up, and why
+    /// Rows that failed, also those given up, and why; and what failed at a storage node alone, once for each such node
     #[arg(long, help_heading = "Rows")]
     pub(in crate::cli) failed: bool,
 
@@ -146,6 +150,20 @@ pub(in crate::cli) struct ListArgs {
     /// Rows that nobody will copy, and why
     #[arg(long, help_heading = "Rows")]
     pub(in crate::cli) ignored: bool,
+
+    /// Only what this one of several storage nodes lacks: what waits there, what it owes and what failed there; with --failed
+    /// only the last, with --pending what is still tried
+    // Not `node`: that one has a configuration file's targets parted by their nodes.
+    #[arg(id = "at_node", long = "node", value_name = "NAME", conflicts_with_all = ["copied", "ignored"], help_heading = "Storage nodes")]
+    pub(in crate::cli) node: Option<String>,
+
+    /// With --node, as `run` has it: a row is done once this many nodes have proven their copies. A configuration file says it by itself
+    #[arg(long, value_name = "N", conflicts_with = "share", help_heading = "Storage nodes")]
+    pub(in crate::cli) copies: Option<usize>,
+
+    /// With --node, as `run` has it: each row goes to one of the nodes. A configuration file says it by itself
+    #[arg(long, help_heading = "Storage nodes")]
+    pub(in crate::cli) share: bool,
 
     /// Only rows registered (MySQL: of files written) so long ago, such as 90s, 20m, 2h, 3d, 1w
     #[arg(long, value_name = "AGE", value_parser = age, help_heading = "Rows")]

@@ -2,6 +2,7 @@
 
 use crate::archiver::audit::AuditedCopy;
 use crate::archiver::layout::{RemotePath, place};
+use crate::catalog::at_node::{AtNode, AtNodeState};
 use crate::catalog::files::{FileRow, FileState};
 use crate::catalog::{Naming, Pending};
 use serde_json::Value;
@@ -22,6 +23,9 @@ pub(crate) const FIELDS: [&str; 13] = [
     "reason",
     "reason_at",
 ];
+
+/// What is told besides where rows are listed: of which storage node this is, and how the row stands there.
+pub(crate) const NODE_FIELDS: [&str; 5] = ["node", "node_state", "node_attempts", "node_reason", "node_reason_at"];
 
 /// Where a file is, was, and goes.
 pub(crate) struct FilePlaces {
@@ -77,6 +81,47 @@ pub(crate) fn state_words(state: FileState) -> &'static str {
         FileState::Copied => "copied",
         FileState::Ignored(_) => "ignored",
     }
+}
+
+/// The state at a storage node in a word, for programs.
+fn node_state_name(state: AtNodeState) -> &'static str {
+    match state {
+        AtNodeState::Waiting => "waiting",
+        AtNodeState::Owed => "owed",
+        AtNodeState::Lacking => "lacking",
+        AtNodeState::Retrying => "retrying",
+        AtNodeState::GivenUp => "given_up",
+    }
+}
+
+/// The state at a storage node in a word or two, for people.
+pub(crate) fn node_state_words(state: AtNodeState) -> &'static str {
+    match state {
+        AtNodeState::Waiting => state_words(FileState::Waiting),
+        AtNodeState::Owed => "owed",
+        AtNodeState::Lacking => "owed, file gone",
+        AtNodeState::Retrying => state_words(FileState::Retrying),
+        AtNodeState::GivenUp => state_words(FileState::GivenUp),
+    }
+}
+
+/// Why a storage node has no copy of a row, as far as that is known.
+pub(crate) fn node_reason(row: &FileRow, at: &AtNode) -> Option<String> {
+    let noted = at.reason.as_ref().map(|(_, why)| why.clone());
+    // What was not met there counts in the row.
+    noted.or_else(|| reason(row))
+}
+
+/// The values of [`NODE_FIELDS`].
+pub(crate) fn node_values(row: &FileRow) -> [Value; 5] {
+    let Some(at) = &row.at else { return Default::default() };
+    [
+        at.node.clone().into(),
+        node_state_name(at.state).into(),
+        at.attempts.into(),
+        node_reason(row, at).into(),
+        at.reason.as_ref().map(|(at, _)| *at).into(),
+    ]
 }
 
 /// Why a row is not copied, as far as that is known.
