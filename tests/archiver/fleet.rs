@@ -512,7 +512,7 @@ fn movers_of_a_cluster_share_rows_by_any_node() {
         at(third).replace(&format!(":{}/", third.port), &format!(":{},127.0.0.1:{}/", third.port, first.port));
     let by_either = queue.mover_by(place.run_to(&sshd), &several);
     wait_until("both share once more", || queue.shares() == [4, 4]);
-    third.crash(3600.0);
+    third.kill();
     insert(&files(&place, 400..480).chunks(10).map(<[_]>::to_vec).collect::<Vec<_>>());
     wait_until("all are copied without it", || queue.copied() == 480);
     assert!(!third.is_up());

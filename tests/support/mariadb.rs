@@ -23,6 +23,7 @@ start "$@"
 while read -r pause; do
     kill -KILL $server
     wait $server 2>/dev/null
+    if [ "$pause" = never ]; then break; fi
     sleep $pause
     start "$@"
 done
@@ -141,6 +142,11 @@ impl MariaDb {
     /// Kills the server as a crash would, and starts it again on the same port and data after `pause` seconds.
     pub fn crash(&self, pause: f64) {
         writeln!(self.keeper.stdin.as_ref().unwrap(), "{pause}").unwrap();
+    }
+
+    /// Kills the server for good.
+    pub fn kill(&self) {
+        writeln!(self.keeper.stdin.as_ref().unwrap(), "never").unwrap();
     }
 
     /// Whether the server answers.
