@@ -11,6 +11,11 @@ mod support {
     pub mod wait;
 }
 
+#[allow(unreachable_pub)]
+#[path = "ssh/false_server.rs"]
+mod false_server;
+#[path = "ssh/hostile.rs"]
+mod hostile;
 #[path = "ssh/malformed.rs"]
 mod malformed;
 

@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 /// How often an idle session is asked whether it still lives; also keeps the network's address tables warm.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 
+/// How often a server may have an idle session look at what it says, until that is asked again: more is a flood.
+const LOOKS_WHILE_IDLE: u32 = 1000;
+
 /// How long that answer may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -59,6 +62,9 @@ const TRICKLE: u64 = 1024;
 
 /// How often it is looked in that time whether the system still has bytes to send.
 const LOOKS: u32 = 8;
+
+/// Letters of a signal's name, of which a far end may say any.
+const SIGNAL_NAME: usize = 32;
 
 /// Bytes read at once.
 const SCRATCH: usize = 256 * 1024;
@@ -276,9 +282,11 @@ impl PumpedSession {
     fn idle(&self, spare: &mut Channel) -> Option<(LinkJob, Duration)> {
         let began = Instant::now();
         let mut probe_at = began + PROBE_EVERY;
+        let mut looks = 0;
         loop {
             self.wake.arm();
-            if self.stop.load(Ordering::Acquire) {
+            looks += 1;
+            if self.stop.load(Ordering::Acquire) || looks > LOOKS_WHILE_IDLE {
                 return None;
             }
             // Nothing is to be read; reading lets libssh2 hear the server.
@@ -294,6 +302,7 @@ impl PumpedSession {
             if now >= probe_at {
                 self.probe(spare).ok()?;
                 probe_at = Instant::now() + PROBE_EVERY;
+                looks = 0;
             }
             let outbound = wants_out(&self.line.session);
             let limit = probe_at.saturating_duration_since(now);
@@ -409,7 +418,7 @@ impl Transfer<'_> {
                     return Err(io::Error::new(ErrorKind::TimedOut, "The far end went on after its link was left"));
                 }
             }
-            if written.progress || read.progress || heard.progress {
+            if written.progress || read.progress {
                 continue;
             }
             // What was read may have been leave to write.
@@ -417,6 +426,10 @@ impl Transfer<'_> {
                 continue;
             }
             let mut limit = waits.left(now, output.reader_waits_since(), &self.session.line.tcp)?;
+            // It is read at once, and no sign of life however much there is.
+            if heard.progress {
+                continue;
+            }
             if let Some(since) = waits.blocked_since.filter(|_| written.held && self.ahead.is_narrow()) {
                 let left = AHEAD_PATIENCE.saturating_sub(now.saturating_duration_since(since));
                 if left.is_zero() {
@@ -536,7 +549,7 @@ impl Transfer<'_> {
         }
         drive(session, tcp, deadline, || channel.wait_close()).map_err(stopped)?;
         let ending = match channel.exit_signal()?.exit_signal {
-            Some(signal) => Ending::Signalled(signal),
+            Some(name) => Ending::Signalled(name.chars().filter(char::is_ascii_graphic).take(SIGNAL_NAME).collect()),
             None => Ending::Exited(channel.exit_status()?),
         };
         drive(session, tcp, deadline, || channel.close()).map_err(stopped)?;
