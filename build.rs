@@ -160,9 +160,9 @@ const TRANSPORT: [Edit; 14] = [
     (
         "\nint ssh2_transport_read(LIBSSH2_SESSION *session)\n{",
         "\nstatic __thread struct {\n    LIBSSH2_SESSION *session; /* whose socket was empty */\n    int sent; /* since the \
-         last call */\n    int left; /* looks to be spared */\n} quiet;\n\nstatic __thread struct {\n    LIBSSH2_SESSION *session;\n    int \
-         reads; /* one after the other, of a socket that was never empty */\n    size_t unlooked; /* bytes since it was looked \
-         how much is held */\n} busy;\n\n/* What messages take that have come and that nobody has taken yet, at least. */\n\
+         last call */\n    int left; /* looks to be spared */\n} quiet;\n\nstatic __thread struct {\n    LIBSSH2_SESSION *session;\n    ssh2_time_t \
+         since; /* reads of a socket that was never empty */\n    size_t unlooked; /* bytes since it was looked how much is \
+         held */\n} busy;\n\n/* What messages take that have come and that nobody has taken yet, at least. */\n\
          static size_t held(LIBSSH2_SESSION *session)\n{\n    struct packet *packet = ssh2_list_first(&session->packets);\n    \
          size_t bytes = 0;\n    for(; packet; packet = ssh2_list_next(&packet->node))\n        bytes += packet->data_len + \
          128;\n    return bytes;\n}\n\nstatic int read_packet(LIBSSH2_SESSION *session);\n\n\
@@ -224,12 +224,9 @@ const TRANSPORT: [Edit; 14] = [
          session->local.crypt->blocksize) {\n",
     ),
     // Whoever waits in the library for one kind of message reads others until the socket is empty, which a server can keep it
-    // from being. So he is sent back to whoever called him, who looks at the clock, where only the socket can tell what
-    // comes next; and what nobody takes is bounded. A window of 16 MiB may wait, in packets of a hundred bytes.
-    (
-        "            p->writeidx += nread;\n",
-        "            p->writeidx += nread;\n            busy.reads++;\n            busy.unlooked += nread;\n",
-    ),
+    // from being. So he is sent back after a tenth of a second to whoever called him, who has limits, where only the socket can tell
+    // what comes next; and what nobody takes is bounded. A window of 16 MiB may wait, in packets of a hundred bytes.
+    ("            p->writeidx += nread;\n", "            p->writeidx += nread;\n            busy.unlooked += nread;\n"),
     // The library looks for answers before each packet it sends. Where there was none a moment ago, and we did nothing but
     // send since, a few of these looks are spared. Nobody sleeps on a look that was spared: without a packet sent
     // since the last call, the next one looks.
@@ -239,15 +236,15 @@ const TRANSPORT: [Edit; 14] = [
          quiet.sent = 0;\n                quiet.left--;\n                session->socket_block_directions |=\n                    \
          LIBSSH2_SESSION_BLOCK_INBOUND;\n                return LIBSSH2_ERROR_EAGAIN;\n            }\n            \
          quiet.session = NULL;\n\n            if(busy.session != session) {\n                busy.session = session;\n                \
-         busy.reads = 0;\n            }\n            if(busy.unlooked >= 1024 * 1024) {\n                busy.unlooked = 0;\n                \
+         busy.since = 0;\n            }\n            if(busy.unlooked >= 1024 * 1024) {\n                busy.unlooked = 0;\n                \
          if(held(session) > 64 * 1024 * 1024)\n                    return LIBSSH2_ERROR_PROTO;\n            }\n            \
-         if(busy.reads >= 64) {\n                busy.reads = 0;\n                session->socket_block_directions |=\n                    \
-         LIBSSH2_SESSION_BLOCK_INBOUND;\n                return LIBSSH2_ERROR_EAGAIN;\n            }\n\n            \
-         /* move any remainder",
+         if(!busy.since)\n                busy.since = ssh2_now();\n            else if(ssh2_now() - busy.since >= 100000) {\n                \
+         busy.since = 0;\n                session->socket_block_directions |=\n                    LIBSSH2_SESSION_BLOCK_INBOUND;\n                \
+         return LIBSSH2_ERROR_EAGAIN;\n            }\n\n            /* move any remainder",
     ),
     (
         "                if(nread < 0 && nread == -EAGAIN) {\n",
-        "                if(nread < 0 && nread == -EAGAIN) {\n                    busy.reads = 0;\n                    \
+        "                if(nread < 0 && nread == -EAGAIN) {\n                    busy.since = 0;\n                    \
          quiet.session = session;\n                    \
          quiet.sent = 0;\n                    quiet.left = 7;\n",
     ),

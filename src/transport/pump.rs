@@ -27,8 +27,9 @@ use std::time::{Duration, Instant};
 /// How often an idle session is asked whether it still lives; also keeps the network's address tables warm.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 
-/// How often a server may have an idle session look at what it says, until that is asked again: more is a flood.
-const LOOKS_WHILE_IDLE: u32 = 1000;
+/// How often a server may have an idle session look at what it says, until that is asked again, and how long that may take in
+/// all: more is a flood.
+const LOOKS_WHILE_IDLE: (u32, Duration) = (300, Duration::from_secs(2));
 
 /// How long that answer may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -282,15 +283,19 @@ impl PumpedSession {
     fn idle(&self, spare: &mut Channel) -> Option<(LinkJob, Duration)> {
         let began = Instant::now();
         let mut probe_at = began + PROBE_EVERY;
-        let mut looks = 0;
+        let mut looks = (0, Duration::ZERO);
         loop {
             self.wake.arm();
-            looks += 1;
-            if self.stop.load(Ordering::Acquire) || looks > LOOKS_WHILE_IDLE {
+            if self.stop.load(Ordering::Acquire) {
                 return None;
             }
             // Nothing is to be read; reading lets libssh2 hear the server.
+            let looked = Instant::now();
             if !matches!(spare.read(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock) {
+                return None;
+            }
+            looks = (looks.0 + 1, looks.1 + looked.elapsed());
+            if looks.0 > LOOKS_WHILE_IDLE.0 || looks.1 > LOOKS_WHILE_IDLE.1 {
                 return None;
             }
             match self.inbox.try_recv() {
@@ -302,7 +307,7 @@ impl PumpedSession {
             if now >= probe_at {
                 self.probe(spare).ok()?;
                 probe_at = Instant::now() + PROBE_EVERY;
-                looks = 0;
+                looks = (0, Duration::ZERO);
             }
             let outbound = wants_out(&self.line.session);
             let limit = probe_at.saturating_duration_since(now);

@@ -61,7 +61,9 @@ pub enum Moment {
     Login,
     /// At each channel that is to be opened, in the place of an answer.
     Open,
-    /// Behind the answer that a command was started.
+    /// Behind the answer that the program was started that is asked for its version.
+    Version,
+    /// Behind the answer that a command was started, having told its version.
     Command,
     /// Behind the answer that SFTP was started, where no command is known.
     Sftp,
@@ -151,11 +153,22 @@ impl Lie {
         let channel = &said[1..5];
         let of = |kind: &[u8]| said[5..].starts_with(&string(kind));
         wire.send(&[&[CHANNEL_SUCCESS][..], channel].concat())?;
-        if of(b"subsystem") && self.moment == Moment::Sftp || of(b"exec") && self.moment == Moment::Command {
+        let asks_version = said.windows(9).any(|part| part == b"--version");
+        let moment = match (of(b"exec"), asks_version) {
+            (true, true) => Moment::Version,
+            (true, false) => Moment::Command,
+            (false, _) => Moment::Sftp,
+        };
+        if moment == self.moment {
             return self.tell(wire, said);
         }
-        if of(b"exec") && self.moment == Moment::Sftp {
-            wire.send(&exit_status(channel, 127))?;
+        let (text, status) = match self.moment {
+            Moment::Sftp => (&b""[..], 127),
+            _ => (&b"rsync  version 3.2.7  protocol version 31\n"[..], 0),
+        };
+        if moment == Moment::Version {
+            wire.send(&[&[CHANNEL_DATA][..], channel, &string(text)].concat())?;
+            wire.send(&exit_status(channel, status))?;
             wire.send(&[&[CHANNEL_EOF][..], channel].concat())?;
             wire.send(&[&[CHANNEL_CLOSE][..], channel].concat())?;
         }

@@ -102,6 +102,8 @@ struct Stage {
 /// How the program ended.
 struct Ended {
     status: ExitStatus,
+    /// It was asked to.
+    asked: bool,
     said: String,
     took: Duration,
     /// The most memory it had, KiB.
@@ -197,14 +199,15 @@ fn watched(mut command: Command, log: &Path, enough: impl Fn(&str) -> bool) -> E
         }
         thread::sleep(Duration::from_millis(10));
     };
-    Ended { status, said: said(), took: began.elapsed(), peak }
+    Ended { status, asked, said: said(), took: began.elapsed(), peak }
 }
 
 /// What is wrong with how it ended.
 fn wrong(ended: &Ended, host: &str) -> Vec<&'static str> {
     let hidden = |c: char| c.is_control() && c != '\n';
     [
-        (ended.status.code().is_none_or(|code| code == 0), "it did not end by itself, or as if all were well"),
+        (ended.status.code().is_none(), "it was ended"),
+        (ended.status.success() && !ended.asked, "it ended as if all were well"),
         (ended.peak > MEMORY, "it took too much memory"),
         (ended.said.contains("panicked"), "it panicked"),
         (!ended.said.contains(host), "it does not name the host"),
@@ -249,7 +252,7 @@ fn withstood(stage: &Stage, case: &Case) -> Option<String> {
         if copied {
             wrong.push("it calls the row copied");
         }
-        let Ended { status, said, took, peak } = ended;
+        let Ended { status, said, took, peak, .. } = ended;
         eprintln!("{}: {status}, {:.1} s, {} MiB, {said}", case.name, took.as_secs_f64(), peak >> 10);
         return (!wrong.is_empty())
             .then(|| format!("{}: {wrong:?}: {status}, {peak} KiB, {took:?}: {said}", case.name));
@@ -412,7 +415,11 @@ fn a_flood_is_no_sign_of_life() {
         ("channels of a port", opens(b"forwarded-tcpip")),
         ("channels of no kind", opens(b"none\x1b[2J")),
     ];
-    withstands(cases.into_iter().map(|(name, deed)| case(name, Moment::Command, deed)).collect());
+    let mut cases: Vec<_> = cases.into_iter().map(|(name, deed)| case(name, Moment::Command, deed)).collect();
+    cases.push(case("nothing to be heeded for a version", Moment::Version, floods(&[IGNORE, 0, 0, 0, 0])));
+    cases.push(case("words for a version", Moment::Version, floods_channel(CHANNEL_EXTENDED_DATA, &extended(1))));
+    cases.push(case("a version without end", Moment::Version, floods_channel(CHANNEL_DATA, &string(&[b'v'; 30_000]))));
+    withstands(cases);
 }
 
 #[test]
@@ -549,7 +556,8 @@ fn the_rsync_command_leaves_such_a_server_as_well() {
         let ended = watched(command, &stage.path("log"), |_| false);
         eprintln!("{name}: {}, {:?}, {} KiB, {}", ended.status, ended.took, ended.peak, ended.said);
         assert!(server.reached.load(Relaxed) > 0, "{name}: it never came to that: {}", ended.said);
-        let wrong = wrong(&ended, "127.0.0.1");
+        // It has the words of stock, which names no host.
+        let wrong = wrong(&ended, "rsync: ");
         assert!(wrong.is_empty(), "{name}: {wrong:?}: {}", ended.said);
     }
 }
