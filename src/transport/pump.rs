@@ -633,17 +633,31 @@ struct Waits {
     queued: Option<(Instant, u64)>,
     /// When it was seen last that it had become less.
     drained_at: Option<Instant>,
+    /// What was on its way when that was looked at first since more than a trickle was written, less what has been seen to go on.
+    /// Whatever else goes on are answers of the session itself, of which a far end can have as many as it likes.
+    ours: Option<u64>,
 }
 
 impl Waits {
     fn new(limits: Limits) -> Self {
-        Self { limits, moved_at: Instant::now(), blocked_since: None, trickled: 0, queued: None, drained_at: None }
+        Self {
+            limits,
+            moved_at: Instant::now(),
+            blocked_since: None,
+            trickled: 0,
+            queued: None,
+            drained_at: None,
+            ours: None,
+        }
     }
 
     /// So much moved now.
     fn pass(&mut self, now: Instant, written: &PumpMoved, read: &PumpMoved) {
         self.trickled += written.bytes;
         let wrote = written.progress && (!written.blocked || self.trickled >= TRICKLE);
+        if wrote {
+            self.ours = None;
+        }
         if wrote || !written.blocked {
             (self.blocked_since, self.trickled) = (None, 0);
         }
@@ -685,7 +699,9 @@ impl Waits {
             _ => 0,
         };
         let left = queued(tcp).unwrap_or(0);
-        if before >= left + TRICKLE {
+        let ours = self.ours.get_or_insert(before.max(left));
+        if before >= left + TRICKLE && *ours >= TRICKLE {
+            *ours = ours.saturating_sub(before - left);
             self.drained_at = Some(now);
         }
         self.queued = Some((now, left));
