@@ -204,8 +204,8 @@ impl ClientSession<'_> {
         // By the SSH within, the far end's words come apart from the session.
         let words = remote.stderr();
         if !words.is_empty() && self.way().starts_server() {
-            let mut shown = Vec::with_capacity(words.len());
-            names::put_text(words.trim_end().as_bytes(), true, &mut shown);
+            let (mut shown, eight_bit) = (Vec::with_capacity(words.len()), self.line.eight_bit);
+            names::put_text(words.trim_end().as_bytes(), eight_bit, &mut shown);
             self.output.complain(&String::from_utf8_lossy(&shown));
         }
         if self.output.is_unread() {
