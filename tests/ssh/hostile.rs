@@ -328,7 +328,6 @@ fn a_login_that_comes_to_nothing_is_left_in_time() {
     lying_banner[1..5].copy_from_slice(&u32::MAX.to_be_bytes());
     let cases = [
         ("a goodbye of 30,000 bytes", says(&[&disconnect])),
-        ("banners for ever", floods(&banner(b"\x1b[2JWelcome\r\n"))),
         ("giant banners for ever", floods(&banner(&[b'b'; 34_000]))),
         ("a banner that is not there", floods(&lying_banner)),
         ("a list of ways of 30,000 bytes", says(&[&failure(&long, false)])),
@@ -339,15 +338,12 @@ fn a_login_that_comes_to_nothing_is_left_in_time() {
         ("half a success, each time", says(&[&failure(b"publickey,password", true)])),
         ("half a success for ever", floods(&failure(b"publickey", true))),
         ("2^31 questions", says(&[&prompts])),
-        ("questions for ever", floods(&prompts)),
         ("another key is fine", says(&[&other_key])),
-        ("another key is fine, for ever", floods(&other_key)),
         ("nothing but a number, unknown", floods(&[UNKNOWN])),
         ("large unknown messages", floods(&[UNKNOWN; 35_000])),
         ("a number that is none", floods(&[0; 8])),
         ("nothing to be heeded", floods(&ignored())),
         ("words for nobody", floods(&[&[DEBUG, 1][..], &string(b"\x1b[2J"), &string(b"")].concat())),
-        ("answers to no request", floods(&[REQUEST_SUCCESS])),
         ("new keys without an exchange", floods(&[NEWKEYS])),
     ];
     withstands(cases.into_iter().map(|(name, deed)| case(name, Moment::Login, deed)).collect());
@@ -356,11 +352,9 @@ fn a_login_that_comes_to_nothing_is_left_in_time() {
 #[test]
 fn channels_that_no_server_opens_are_left_in_time() {
     let mut cases = Vec::new();
-    for window in [0, 1, u32::MAX] {
-        for packet in [0, 1, u32::MAX] {
-            let deed: Arc<Deed> = Arc::new(move |wire, said| wire.confirm(said, window, packet));
-            cases.push(case(&format!("window {window}, packet {packet}"), Moment::Open, deed));
-        }
+    for (window, packet) in [(0, u32::MAX), (1, 1), (u32::MAX, 0), (u32::MAX, 1), (u32::MAX, u32::MAX)] {
+        let deed: Arc<Deed> = Arc::new(move |wire, said| wire.confirm(said, window, packet));
+        cases.push(case(&format!("window {window}, packet {packet}"), Moment::Open, deed));
     }
     let other: Arc<Deed> = Arc::new(|wire, _| {
         let open = [&[CHANNEL_OPEN_CONFIRMATION][..], &77u32.to_be_bytes(), &[0; 8], &[1; 4]].concat();
@@ -430,8 +424,6 @@ fn a_flood_is_no_sign_of_life() {
     ];
     let mut cases: Vec<_> = cases.into_iter().map(|(name, deed)| case(name, Moment::Command, deed)).collect();
     cases.push(case("nothing to be heeded for a version", Moment::Version, floods(&ignored())));
-    cases.push(case("words for a version", Moment::Version, floods_channel(CHANNEL_EXTENDED_DATA, &extended(1))));
-    cases.push(case("a version without end", Moment::Version, floods_channel(CHANNEL_DATA, &string(&[b'v'; 30_000]))));
     withstands(cases);
 }
 
@@ -450,14 +442,11 @@ fn ends_that_are_none_prove_nothing() {
         |name: &[u8]| [string(b"exit-signal"), vec![0], string(name), vec![0], string(b""), string(b"")].concat();
     let (long, odd) = (signal(&b"\x1b[2J".repeat(8000)), signal(b"\xff\xfe"));
     let end = [(CHANNEL_EOF, &b""[..]), (CHANNEL_CLOSE, b"")];
-    let back = [end[0], (CHANNEL_DATA, &string(&[0; 9])[..])];
     let cases = [
         ("a status before the data, ends twice", true, zero),
         ("a signal of 32,000 bytes", true, says_of_channel(&[(CHANNEL_REQUEST, &long), end[0], end[1]])),
         ("a signal that is no text", true, says_of_channel(&[(CHANNEL_REQUEST, &odd), end[0], end[1]])),
         ("no status at all", true, says_of_channel(&end)),
-        ("an end that is taken back", true, says_of_channel(&back)),
-        ("ends for ever", false, floods_channel(CHANNEL_EOF, b"")),
         ("closed for ever", false, floods_channel(CHANNEL_CLOSE, b"")),
         ("signals for ever", false, floods_channel(CHANNEL_REQUEST, &long)),
     ];
