@@ -1,10 +1,11 @@
-//! Gives libssh2 whole packets to encrypt, and has it refuse malformed ones.
+//! Gives libssh2 whole packets to encrypt, has it refuse malformed ones, and come back from a flood of others.
 //!
 //! The library as shipped calls the cipher once for each 16 bytes, which halves what a link carries, and ends the process where
-//! a packet's length is none that a cipher can have, which any server may send. This derives edited copies of three
-//! of its functions from the sources that libssh2-sys brings, compiles them as libssh2-sys does, and has the linker put
-//! them in the place of the old ones (`--wrap`). Nothing of libssh2 is kept in this repository. Where anything is not as
-//! it was when the edits were written, the library is used as shipped, and a build warning says so.
+//! a packet's length is none that a cipher can have, which any server may send. It also reads for as long as a server sends
+//! what nobody waits for, without a look at a clock, and keeps all of that. This derives edited copies of three of its
+//! functions, and of those for SFTP, from the sources that libssh2-sys brings, compiles them as libssh2-sys does, and has the
+//! linker put them in the place of the old ones (`--wrap`). Nothing of libssh2 is kept in this repository. Where anything is not
+//! as it was when the edits were written, the library is used as shipped, and a build warning says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,8 +24,8 @@ fn main() {
         return;
     }
     match whole_packets() {
-        Ok(objects) => {
-            for symbol in ["ssh2_transport_send", "ssh2_transport_read", "ssh2_cipher_crypt"] {
+        Ok((objects, symbols)) => {
+            for symbol in symbols {
                 println!("cargo::rustc-link-arg=-Wl,--wrap={symbol}");
             }
             for object in objects {
@@ -33,7 +34,7 @@ fn main() {
             println!("cargo::rustc-cfg=whole_packets");
         }
         Err(why) => println!(
-            "cargo::warning=SSH runs at about half speed, and a malformed packet ends the process, libssh2 being used as shipped: {why}"
+            "cargo::warning=SSH runs at about half speed, a malformed packet ends the process, and a flood of others is not left, libssh2 being used as shipped: {why}"
         ),
     }
 }
@@ -46,8 +47,8 @@ fn libssh2_version() -> Option<String> {
     Some(said.trim().trim_matches('"').to_owned())
 }
 
-/// Compiles the edited functions; the objects to link.
-fn whole_packets() -> Result<Vec<PathBuf>, String> {
+/// Compiles the edited functions; the objects to link, and whose place they take.
+fn whole_packets() -> Result<(Vec<PathBuf>, Vec<String>), String> {
     let unix = env::var("CARGO_CFG_UNIX").is_ok() && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
     if !unix {
         return Err("the edits were tried on Linux only".into());
@@ -58,8 +59,15 @@ fn whole_packets() -> Result<Vec<PathBuf>, String> {
     let transport = edited(&sources.join("transport.c"), &TRANSPORT)?;
     let openssl = edited(&sources.join("openssl.c"), &OPENSSL)?;
     let cipher = cipher_crypt(&openssl)?;
+    let sftp = edited(&sources.join("sftp.c"), &SFTP)?;
+    let of_sftp = functions_of_sftp(&sftp);
+    let renamed: String = of_sftp.iter().map(|name| format!("#define {name} __wrap_{name}\n")).collect();
+    // The one other function of it that is not static.
+    let renamed = renamed + "#define sftp_dtor bounded_sftp_dtor\n";
     let mut build = cc::Build::new();
-    for (name, text) in [("whole_transport.c", transport), ("whole_cipher.c", cipher)] {
+    for (name, text) in
+        [("whole_transport.c", transport), ("whole_cipher.c", cipher), ("bounded_sftp.c", format!("{renamed}{sftp}"))]
+    {
         let path = out.join(name);
         fs::write(&path, text).map_err(|e| cannot("write", &path, &e))?;
         build.file(path);
@@ -92,7 +100,9 @@ fn whole_packets() -> Result<Vec<PathBuf>, String> {
         build.define("LIBSSH2DEBUG", None);
     }
     build.opt_level(2).warnings(false).cargo_metadata(false);
-    build.try_compile_intermediates().map_err(|e| format!("the edited sources do not compile: {e}"))
+    let objects = build.try_compile_intermediates().map_err(|e| format!("the edited sources do not compile: {e}"))?;
+    let others = ["ssh2_transport_send", "ssh2_transport_read", "ssh2_cipher_crypt"].map(str::to_owned);
+    Ok((objects, others.into_iter().chain(of_sftp).collect()))
 }
 
 /// Where cargo keeps the sources of libssh2-sys.
@@ -146,11 +156,16 @@ fn sources_by_metadata() -> Result<PathBuf, String> {
 type Edit = (&'static str, &'static str);
 
 /// transport.c: both directions, and the functions' new names.
-const TRANSPORT: [Edit; 13] = [
+const TRANSPORT: [Edit; 14] = [
     (
         "\nint ssh2_transport_read(LIBSSH2_SESSION *session)\n{",
         "\nstatic __thread struct {\n    LIBSSH2_SESSION *session; /* whose socket was empty */\n    int sent; /* since the \
-         last call */\n    int left; /* looks to be spared */\n} quiet;\n\nstatic int read_packet(LIBSSH2_SESSION *session);\n\n\
+         last call */\n    int left; /* looks to be spared */\n} quiet;\n\nstatic __thread struct {\n    LIBSSH2_SESSION *session;\n    ssh2_time_t \
+         since; /* reads of a socket that was never empty */\n    size_t unlooked; /* bytes since it was looked how much is \
+         held */\n} busy;\n\n/* What messages take that have come and that nobody has taken yet, at least. */\n\
+         static size_t held(LIBSSH2_SESSION *session)\n{\n    struct packet *packet = ssh2_list_first(&session->packets);\n    \
+         size_t bytes = 0;\n    for(; packet; packet = ssh2_list_next(&packet->node))\n        bytes += packet->data_len + \
+         128;\n    return bytes;\n}\n\nstatic int read_packet(LIBSSH2_SESSION *session);\n\n\
          /* Of a malformed packet nothing is known but that: not where the next one begins, nor what the buffers hold. */\n\
          int __wrap_ssh2_transport_read(LIBSSH2_SESSION *session)\n{\n    int rc = read_packet(session);\n    \
          if(rc == LIBSSH2_ERROR_DECRYPT || rc == LIBSSH2_ERROR_OUT_OF_BOUNDARY ||\n       rc == LIBSSH2_ERROR_PROTO)\n        \
@@ -179,7 +194,12 @@ const TRANSPORT: [Edit; 13] = [
     (
         "        session->fullpacket_payload_len -= p->padding_length;\n",
         "        session->fullpacket_payload_len -= p->padding_length;\n        if(session->fullpacket_payload_len < 1) {\n            \
-         SSH2_SAFEFREE(session, p->payload);\n            return LIBSSH2_ERROR_DECRYPT;\n        }\n",
+         SSH2_SAFEFREE(session, p->payload);\n            return LIBSSH2_ERROR_DECRYPT;\n        }\n        \
+         /* The names of the ways to log in are printable, or whoever shows them would show anything. */\n        \
+         if(p->payload[0] == SSH_MSG_USERAUTH_FAILURE) {\n            size_t at;\n            for(at = 5; at + 1 < \
+         (size_t)session->fullpacket_payload_len; at++) {\n                if(p->payload[at] < 0x20 || p->payload[at] > 0x7e) {\n\
+                             SSH2_SAFEFREE(session, p->payload);\n                    return LIBSSH2_ERROR_PROTO;\n                \
+         }\n            }\n        }\n",
     ),
     (
         "\nint ssh2_transport_send(LIBSSH2_SESSION *session,\n",
@@ -203,6 +223,10 @@ const TRANSPORT: [Edit; 13] = [
          return LIBSSH2_ERROR_ENCRYPT;\n            for(i = packet_length; i < packet_length;\n                i += \
          session->local.crypt->blocksize) {\n",
     ),
+    // Whoever waits in the library for one kind of message reads others until the socket is empty, which a server can keep it
+    // from being. So he is sent back after a tenth of a second to whoever called him, who has limits, where only the socket can tell
+    // what comes next; and what nobody takes is bounded. A window of 16 MiB may wait, in packets of a hundred bytes.
+    ("            p->writeidx += nread;\n", "            p->writeidx += nread;\n            busy.unlooked += nread;\n"),
     // The library looks for answers before each packet it sends. Where there was none a moment ago, and we did nothing but
     // send since, a few of these looks are spared. Nobody sleeps on a look that was spared: without a packet sent
     // since the last call, the next one looks.
@@ -211,11 +235,17 @@ const TRANSPORT: [Edit; 13] = [
         "            ssize_t nread;\n\n            if(quiet.session == session && quiet.sent && quiet.left > 0) {\n                \
          quiet.sent = 0;\n                quiet.left--;\n                session->socket_block_directions |=\n                    \
          LIBSSH2_SESSION_BLOCK_INBOUND;\n                return LIBSSH2_ERROR_EAGAIN;\n            }\n            \
-         quiet.session = NULL;\n\n            /* move any remainder",
+         quiet.session = NULL;\n\n            if(busy.session != session) {\n                busy.session = session;\n                \
+         busy.since = 0;\n            }\n            if(busy.unlooked >= 1024 * 1024) {\n                busy.unlooked = 0;\n                \
+         if(held(session) > 64 * 1024 * 1024)\n                    return LIBSSH2_ERROR_PROTO;\n            }\n            \
+         if(!busy.since)\n                busy.since = ssh2_now();\n            else if(ssh2_now() - busy.since >= 100000) {\n                \
+         busy.since = 0;\n                session->socket_block_directions |=\n                    LIBSSH2_SESSION_BLOCK_INBOUND;\n                \
+         return LIBSSH2_ERROR_EAGAIN;\n            }\n\n            /* move any remainder",
     ),
     (
         "                if(nread < 0 && nread == -EAGAIN) {\n",
-        "                if(nread < 0 && nread == -EAGAIN) {\n                    quiet.session = session;\n                    \
+        "                if(nread < 0 && nread == -EAGAIN) {\n                    busy.since = 0;\n                    \
+         quiet.session = session;\n                    \
          quiet.sent = 0;\n                    quiet.left = 7;\n",
     ),
     (
@@ -242,6 +272,26 @@ const OPENSSL: [Edit; 5] = [
     ),
     ("        memcpy(block + aadlen, buf + aadlen, cryptlen);\n", ""),
 ];
+
+/// sftp.c: answers to what was never asked are kept only so far, and are not searched through for ever. Of those that are due
+/// there are some three hundred at most, of 30,000 bytes.
+const SFTP: [Edit; 1] = [(
+    "    packet = SSH2_ALLOC(session, sizeof(struct sftp_packet));\n",
+    "    {\n        size_t bytes = data_len;\n        for(packet = ssh2_list_first(&sftp->packets); packet;\n            packet = \
+     ssh2_list_next(&packet->node))\n            bytes += packet->data_len + 4096;\n        if(bytes > 32 * 1024 * 1024) {\n            \
+     session->socket_state = SSH2_SOCKET_DISCONNECTED;\n            return ssh2_err(session, LIBSSH2_ERROR_PROTO,\n                            \
+     \"Answers to what nobody has asked\");\n        }\n    }\n    packet = SSH2_ALLOC(session, sizeof(struct sftp_packet));\n",
+)];
+
+/// The public functions that sftp.c defines.
+fn functions_of_sftp(text: &str) -> Vec<String> {
+    let defined = text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic()));
+    let named = defined.filter_map(|line| {
+        let name = &line[line.find("libssh2_sftp_")?..];
+        Some(name[..name.find('(')?].to_owned())
+    });
+    named.collect()
+}
 
 /// A file with its edits, each of which must find its place exactly once.
 fn edited(path: &Path, edits: &[Edit]) -> Result<String, String> {

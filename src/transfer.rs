@@ -183,6 +183,9 @@ impl TransferError {
     }
 }
 
+/// How much is shown in an error of what a far end says that is not the protocol, letters: of its last words, or its first.
+const WORDS_SHOWN: usize = 2000;
+
 fn far_end(ending: Option<&Ending>, text: &str) -> String {
     let how = match ending {
         Some(Ending::Exited(127)) => "There is no such program at the far end (exit status 127)".to_owned(),
@@ -193,6 +196,9 @@ fn far_end(ending: Option<&Ending>, text: &str) -> String {
     };
     match text.trim() {
         "" => how,
-        text => format!("{how}; it said: {}", text.escape_debug().to_string().replace("\\n", " / ")),
+        text => {
+            let from = text.char_indices().rev().nth(WORDS_SHOWN).map_or(0, |(at, _)| at);
+            format!("{how}; it said: {}", text[from..].escape_debug().to_string().replace("\\n", " / "))
+        }
     }
 }

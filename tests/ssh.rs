@@ -11,6 +11,11 @@ mod support {
     pub mod wait;
 }
 
+#[allow(unreachable_pub)]
+#[path = "ssh/false_server.rs"]
+mod false_server;
+#[path = "ssh/hostile.rs"]
+mod hostile;
 #[path = "ssh/malformed.rs"]
 mod malformed;
 
@@ -390,7 +395,7 @@ fn a_program_started_ahead_is_taken_over_by_who_asks_for_the_same() {
 
 #[test]
 fn a_session_that_froze_while_idle_is_replaced() {
-    let Some(sshd) = Sshd::start("") else { return };
+    let Some(sshd) = Sshd::start("LogLevel DEBUG1") else { return };
     let mut options = sshd.options();
     options.connect_timeout = Duration::from_secs(10);
     assert_eq!(options.trusted_idle, Duration::from_secs(5));
@@ -400,6 +405,8 @@ fn a_session_that_froze_while_idle_is_replaced() {
     assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
     assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 1);
+    // It is idle once it has a channel for the next command.
+    wait_until("a third channel", || sshd.log().matches("channel_open: confirm session").count() == 3);
     sshd.signal("STOP");
     assert_eq!(sh(&mut ssh, "exit 3").unwrap().status, Some(3));
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 2);

@@ -12,6 +12,7 @@ use super::until::Until;
 use super::usage::Usage;
 use super::wanted::{Wanted, rules_of_script};
 use super::way::{Traveller, Way};
+use crate::disk::names;
 use crate::exit;
 use crate::link::{Closer, Ending, Link};
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
@@ -203,7 +204,9 @@ impl ClientSession<'_> {
         // By the SSH within, the far end's words come apart from the session.
         let words = remote.stderr();
         if !words.is_empty() && self.way().starts_server() {
-            self.output.complain(words.trim_end());
+            let (mut shown, eight_bit) = (Vec::with_capacity(words.len()), self.line.eight_bit);
+            names::put_text(words.trim_end().as_bytes(), eight_bit, &mut shown);
+            self.output.complain(&String::from_utf8_lossy(&shown));
         }
         if self.output.is_unread() {
             return Err(SessionFailure { text: String::new(), code: exit::DIAGNOSTICS });

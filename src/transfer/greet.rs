@@ -1,8 +1,8 @@
 //! The handshake over a link, from which a conversation comes.
 
-use super::TransferError;
 use super::abort::{HANG_UP, within};
 use super::conversation::{Conversation, LinkReader, LinkWriter};
+use super::{TransferError, WORDS_SHOWN};
 use crate::link::{Closer, Link};
 use protocol::PeerError;
 use protocol::args::Options;
@@ -63,7 +63,8 @@ impl SessionGreeting {
                 // An old peer that cannot do what is asked for says no more.
                 Ok(None) => handshake.version().map_or(Ok(()), |version| options.check_version(version))?,
                 Err(PeerError::Version(_)) if heard.iter().all(|byte| byte.is_ascii()) => {
-                    let words = String::from_utf8_lossy(heard).trim().escape_debug().to_string();
+                    let shown = &heard[..heard.len().min(WORDS_SHOWN)];
+                    let words = String::from_utf8_lossy(shown).trim().escape_debug().to_string();
                     return Err(TransferError::Garbled(format!(
                         "The far end printed {words:?} instead of speaking the rsync protocol. Is its shell start-up file silent?"
                     )));

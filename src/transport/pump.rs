@@ -27,6 +27,10 @@ use std::time::{Duration, Instant};
 /// How often an idle session is asked whether it still lives; also keeps the network's address tables warm.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 
+/// How often a server may have an idle session look at what it says, until that is asked again, and how long that may take in
+/// all: more is a flood.
+const LOOKS_WHILE_IDLE: (u32, Duration) = (300, Duration::from_secs(2));
+
 /// How long that answer may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -59,6 +63,9 @@ const TRICKLE: u64 = 1024;
 
 /// How often it is looked in that time whether the system still has bytes to send.
 const LOOKS: u32 = 8;
+
+/// Letters of a signal's name, of which a far end may say any.
+const SIGNAL_NAME: usize = 32;
 
 /// Bytes read at once.
 const SCRATCH: usize = 256 * 1024;
@@ -276,13 +283,19 @@ impl PumpedSession {
     fn idle(&self, spare: &mut Channel) -> Option<(LinkJob, Duration)> {
         let began = Instant::now();
         let mut probe_at = began + PROBE_EVERY;
+        let mut looks = (0, Duration::ZERO);
         loop {
             self.wake.arm();
             if self.stop.load(Ordering::Acquire) {
                 return None;
             }
             // Nothing is to be read; reading lets libssh2 hear the server.
+            let looked = Instant::now();
             if !matches!(spare.read(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock) {
+                return None;
+            }
+            looks = (looks.0 + 1, looks.1 + looked.elapsed());
+            if looks.0 > LOOKS_WHILE_IDLE.0 || looks.1 > LOOKS_WHILE_IDLE.1 {
                 return None;
             }
             match self.inbox.try_recv() {
@@ -294,6 +307,7 @@ impl PumpedSession {
             if now >= probe_at {
                 self.probe(spare).ok()?;
                 probe_at = Instant::now() + PROBE_EVERY;
+                looks = (0, Duration::ZERO);
             }
             let outbound = wants_out(&self.line.session);
             let limit = probe_at.saturating_duration_since(now);
@@ -409,7 +423,7 @@ impl Transfer<'_> {
                     return Err(io::Error::new(ErrorKind::TimedOut, "The far end went on after its link was left"));
                 }
             }
-            if written.progress || read.progress || heard.progress {
+            if written.progress || read.progress {
                 continue;
             }
             // What was read may have been leave to write.
@@ -417,6 +431,10 @@ impl Transfer<'_> {
                 continue;
             }
             let mut limit = waits.left(now, output.reader_waits_since(), &self.session.line.tcp)?;
+            // It is read at once, and no sign of life however much there is.
+            if heard.progress {
+                continue;
+            }
             if let Some(since) = waits.blocked_since.filter(|_| written.held && self.ahead.is_narrow()) {
                 let left = AHEAD_PATIENCE.saturating_sub(now.saturating_duration_since(since));
                 if left.is_zero() {
@@ -536,7 +554,7 @@ impl Transfer<'_> {
         }
         drive(session, tcp, deadline, || channel.wait_close()).map_err(stopped)?;
         let ending = match channel.exit_signal()?.exit_signal {
-            Some(signal) => Ending::Signalled(signal),
+            Some(name) => Ending::Signalled(name.chars().filter(char::is_ascii_graphic).take(SIGNAL_NAME).collect()),
             None => Ending::Exited(channel.exit_status()?),
         };
         drive(session, tcp, deadline, || channel.close()).map_err(stopped)?;
@@ -615,17 +633,31 @@ struct Waits {
     queued: Option<(Instant, u64)>,
     /// When it was seen last that it had become less.
     drained_at: Option<Instant>,
+    /// What was on its way when that was looked at first since more than a trickle was written, less what has been seen to go on.
+    /// Whatever else goes on are answers of the session itself, of which a far end can have as many as it likes.
+    ours: Option<u64>,
 }
 
 impl Waits {
     fn new(limits: Limits) -> Self {
-        Self { limits, moved_at: Instant::now(), blocked_since: None, trickled: 0, queued: None, drained_at: None }
+        Self {
+            limits,
+            moved_at: Instant::now(),
+            blocked_since: None,
+            trickled: 0,
+            queued: None,
+            drained_at: None,
+            ours: None,
+        }
     }
 
     /// So much moved now.
     fn pass(&mut self, now: Instant, written: &PumpMoved, read: &PumpMoved) {
         self.trickled += written.bytes;
         let wrote = written.progress && (!written.blocked || self.trickled >= TRICKLE);
+        if wrote {
+            self.ours = None;
+        }
         if wrote || !written.blocked {
             (self.blocked_since, self.trickled) = (None, 0);
         }
@@ -667,7 +699,9 @@ impl Waits {
             _ => 0,
         };
         let left = queued(tcp).unwrap_or(0);
-        if before >= left + TRICKLE {
+        let ours = self.ours.get_or_insert(before.max(left));
+        if before >= left + TRICKLE && *ours >= TRICKLE {
+            *ours = ours.saturating_sub(before - left);
             self.drained_at = Some(now);
         }
         self.queued = Some((now, left));

@@ -21,6 +21,9 @@ const MANY: usize = 5;
 /// libssh2's codes for "the server does not want this key", after which another may be tried.
 const REFUSED: [i32; 2] = [sys::LIBSSH2_ERROR_AUTHENTICATION_FAILED, sys::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED];
 
+/// How much of a server's list of methods is shown; that of a true one has a few dozen characters.
+const ALLOWED_SHOWN: usize = 200;
+
 /// How long a hang-up is waited for where there may have been one.
 const HANG_UP: Duration = Duration::from_secs(1);
 
@@ -84,7 +87,7 @@ impl LoginAttempt<'_> {
     fn ask(&mut self) -> Result<bool, CallFailure> {
         let Self { session, target, .. } = *self;
         match drive(session, self.tcp, self.deadline, || session.auth_methods(&target.user).map(str::to_owned)) {
-            Ok(methods) => self.allowed = methods,
+            Ok(methods) => self.allowed = methods.chars().take(ALLOWED_SHOWN).collect(),
             Err(_) if session.authenticated() => return Ok(true),
             Err(stop) => return Err(stop),
         }
