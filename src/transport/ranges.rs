@@ -23,6 +23,8 @@ const CONNECTIONS_MOST: usize = 8;
 /// Bytes per second at which no receiver sums a file, by far: one who begins at its beginning when so much of the end is missing is
 /// still behind those who write it, also as they become fewer.
 const SUMMED: f64 = 2e9;
+/// What part of the ranges that somebody is at is not there yet, at most, when all of them soon are.
+const STILL_MISSING: f64 = 0.75;
 /// Bytes of one range.
 const RANGE: std::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
 
@@ -55,8 +57,10 @@ struct RangesState {
     next: u64,
     /// Ranges of those who broke off.
     returned: Vec<Range<u64>>,
-    /// Where the ranges begin that somebody is at.
-    at: Vec<u64>,
+    /// The ranges that somebody is at.
+    at: Vec<Range<u64>>,
+    /// Until a receiver begins to sum at the earliest, from when somebody leaves in haste for its session.
+    way_there: Duration,
     /// Who may come.
     seats: usize,
     at_work: usize,
@@ -173,9 +177,10 @@ impl Ranges {
         self.one_more(WriterStay::Waits)
     }
 
-    /// The first one is at work, and has something else to do when what is left is soon written by others.
-    pub(crate) fn begin_in_haste(&self) -> RangeWriter<'_> {
+    /// The first one is at work, and leaves for the session that proves the file when what is left is soon written by others.
+    pub(crate) fn begin_in_haste(&self, round_trip: Duration) -> RangeWriter<'_> {
         self.open();
+        self.change(|state| state.way_there = round_trip / 2);
         self.one_more(WriterStay::Hastens)
     }
 
@@ -247,10 +252,13 @@ impl Ranges {
     /// Whether others have the rest written by the time that a receiver has summed what stands before it.
     fn is_nearly_written(&self, state: &RangesState) -> bool {
         let others = state.at_work > 1 + state.waiting && state.returned.is_empty();
-        // What was given out is not yet there.
-        let there = state.front();
-        let rate = state.began.map_or(0.0, |began| there as f64 / began.elapsed().as_secs_f64().max(1e-6));
-        others && ((self.len - there) as f64) < self.len as f64 * (rate / SUMMED).min(0.5)
+        let front = state.front();
+        let rate = state.began.map_or(0.0, |began| front as f64 / began.elapsed().as_secs_f64().max(1e-6));
+        // Of the ranges that somebody is at a part is there already.
+        let under_way: u64 = state.at.iter().map(|range| range.end - range.start).sum();
+        let missing = (self.len - state.next) as f64 + under_way as f64 * STILL_MISSING;
+        let before = front as f64 / SUMMED + state.way_there.as_secs_f64();
+        others && missing < self.len as f64 / 2.0 && missing < rate * before
     }
 
     /// The next range. Large ones at first, since a connection rests for a round trip between two, and small ones in the end,
@@ -262,7 +270,7 @@ impl Ranges {
                 return None;
             }
             if let Some(range) = state.returned.pop() {
-                state.at.push(range.start);
+                state.at.push(range.clone());
                 return Some(range);
             }
             if state.next < self.len {
@@ -270,8 +278,9 @@ impl Ranges {
                 let share = left / (2 * self.connections as u64);
                 let begin = state.next;
                 state.next += share.clamp(*RANGE.start(), *RANGE.end()).min(left);
-                state.at.push(begin);
-                return Some(begin..state.next);
+                let range = begin..state.next;
+                state.at.push(range.clone());
+                return Some(range);
             }
             if staying == WriterStay::Leaves || state.at_work <= 1 + state.waiting {
                 return None;
@@ -293,13 +302,13 @@ pub(crate) struct RangeWriter<'a> {
 impl RangesState {
     /// Bytes from the beginning of the file that are all there.
     fn front(&self) -> u64 {
-        let missing = self.at.iter().copied().chain(self.returned.iter().map(|range| range.start));
+        let missing = self.at.iter().chain(&self.returned).map(|range| range.start);
         missing.min().unwrap_or(self.next).min(self.next)
     }
 
     /// Nobody is at this range any more.
     fn leave(&mut self, range: &Range<u64>) {
-        self.at.retain(|begin| *begin != range.start);
+        self.at.retain(|at| at.start != range.start);
     }
 }
 
@@ -486,7 +495,7 @@ mod tests {
     #[test]
     fn who_is_in_haste_leaves_when_others_will_have_the_rest_written_in_time() {
         let ranges = Ranges::new(512 * MIB, 2);
-        let (hasty, other) = (ranges.begin_in_haste(), ranges.join().unwrap());
+        let (hasty, other) = (ranges.begin_in_haste(Duration::ZERO), ranges.join().unwrap());
         // Two hundred megabytes a second, a tenth of what is reckoned with: a tenth may be left.
         let state = |written: u64| RangesState {
             next: written * MIB,
@@ -501,8 +510,11 @@ mod tests {
             "somebody has to write it"
         );
         assert!(!leaves(&RangesState { at_work: 1, ..state(470) }), "nobody else is there");
-        let at = Some(400 * MIB).into_iter().collect();
-        assert!(!leaves(&RangesState { at, ..state(512) }), "what was given out is not there yet");
+        let at = |begin: u64, end: u64| Some(begin * MIB..end * MIB).into_iter().collect();
+        assert!(!leaves(&RangesState { at: at(400, 512), ..state(512) }), "what was given out is not there yet");
+        assert!(leaves(&RangesState { at: at(470, 512), ..state(512) }), "but some of it");
+        let way_there = Duration::from_millis(100);
+        assert!(leaves(&RangesState { way_there, ..state(450) }), "the session takes its time to get there");
         take_all(&ranges);
         assert_eq!(ranges.take(hasty.staying), None);
         drop(hasty);

@@ -103,6 +103,7 @@ pub(super) struct Prospect {
     connections: usize,
     /// Bytes per second of one session alone.
     alone: f64,
+    round_trip: Duration,
 }
 
 impl Prospect {
@@ -119,7 +120,7 @@ impl Prospect {
         let round_trip = connect.round_trip()?;
         let connections = connections_worth(len, round_trip).min(settings.workers.most());
         let alone = files.lone().alone(settings.direction, round_trip).filter(|_| connections > 1)?;
-        Some(Self { connections, alone })
+        Some(Self { connections, alone, round_trip })
     }
 }
 
@@ -247,7 +248,7 @@ impl BegunFile {
     fn write(&mut self, sharing: &mut Sharing, terms: &SessionTerms) {
         let Some((file, mut sftp)) = self.ours.take() else { return };
         let guard = terms.guard(sftp.closer());
-        let hand = self.shared.ranges.begin_in_haste();
+        let hand = self.shared.ranges.begin_in_haste(self.prospect.round_trip);
         let written = terms.settings.sources.open(&self.shared.source).map_err(RangeError::Here);
         let written = written
             .and_then(|mut source| hand.write(&mut source, sftp.in_pieces(file), &mut |bytes| moved(terms, bytes)));
