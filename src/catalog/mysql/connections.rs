@@ -46,7 +46,7 @@ const IN_STEP: &str = "SET SESSION wsrep_sync_wait=1";
 const STAND: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_cluster_state_uuid')";
 
 pub(super) struct Connections {
-    doors: Vec<Door>,
+    doors: Vec<ServerDoor>,
     /// By which of them we come at present.
     at: AtomicUsize,
     /// The cluster to which the first node belonged, where there are several.
@@ -59,7 +59,7 @@ pub(super) struct Connections {
 }
 
 /// How one address is connected to.
-struct Door {
+struct ServerDoor {
     address: ServerAddress,
     opts: Opts,
     /// Without TLS, for a server that does not offer it where it is not insisted upon.
@@ -68,7 +68,7 @@ struct Door {
     is_plain: AtomicBool,
 }
 
-impl Door {
+impl ServerDoor {
     fn new(address: &ServerAddress, server: &DatabaseServer, setup: Vec<&str>) -> Self {
         let mode = server.tls_mode();
         let opts = OptsBuilder::default()
@@ -135,7 +135,7 @@ impl Connections {
     }
 
     fn with(server: &DatabaseServer, setup: Vec<&str>) -> Self {
-        let door = |address| Door::new(address, server, setup.clone());
+        let door = |address| ServerDoor::new(address, server, setup.clone());
         Self {
             doors: server.addresses.iter().map(door).collect(),
             at: AtomicUsize::new(0),
@@ -226,7 +226,7 @@ impl Connections {
 
     /// Logs in where there are several addresses: they must be nodes of one cluster, or rows would be read from one server and
     /// recorded at another.
-    async fn log_in_to_cluster(&self, door: &Door) -> Result<Conn, Error> {
+    async fn log_in_to_cluster(&self, door: &ServerDoor) -> Result<Conn, Error> {
         let mut conn = door.log_in().await?;
         let stand: Vec<mysql_async::Row> = conn.query(STAND).await?;
         let of = |name: &str| {
