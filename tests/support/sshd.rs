@@ -4,11 +4,12 @@ use super::processes::{descendants, is_running, signal};
 use super::tools::require;
 use pysmurf_archiver::transport::ssh::SshOptions;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -34,7 +35,7 @@ impl Sshd {
             fs::create_dir_all("/run/sshd").unwrap();
         }
         keygen(&at("host_ed25519"), "ed25519");
-        keygen(&at("host_rsa"), "rsa");
+        rsa_key(&at("host_rsa"));
         keygen(&at("id"), "ed25519");
         fs::copy(at("id.pub"), at("authorized_keys")).unwrap();
         fs::create_dir(at("home")).unwrap();
@@ -133,6 +134,20 @@ fn current_uid() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
     line.split_whitespace().nth(1).unwrap().to_owned()
+}
+
+/// Puts an RSA key pair there, the same for all servers: to make one takes a tenth of a second of work and more.
+fn rsa_key(path: &Path) {
+    static PAIR: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+    let public = path.with_extension("pub");
+    let [secret, shown] = PAIR.get_or_init(|| {
+        keygen(path, "rsa");
+        [path, &public].map(|file| fs::read(file).unwrap())
+    });
+    fs::write(&public, shown).unwrap();
+    let _ = fs::remove_file(path);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(secret).unwrap();
 }
 
 /// Makes a key pair without a passphrase.
