@@ -330,6 +330,11 @@ pub trait Catalog: Send + Sync + 'static {
         async { Ok(false) }
     }
 
+    /// Comes back when others have taken over all that is ours, from the first poll on; never where nobody can.
+    fn lanes_lost(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Comes back when it is time for a claim and to give lanes back; never where there is no such time.
     fn lanes_move(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()

@@ -167,6 +167,8 @@ impl<C: Catalog> Poller<C> {
             let pass = tokio::select! {
                 pass = self.pass(&mut memory) => pass,
                 () = self.control.paused() => continue,
+                // It may wait for room, which there is only once we have joined anew: who has no lanes has no share of the link.
+                () = self.catalog.lanes_lost() => continue,
                 () = self.control.stop().stopped() => return self.ended(),
             };
             let (took, went_well) = (began.elapsed(), pass.is_ok());

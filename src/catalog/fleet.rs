@@ -188,6 +188,8 @@ struct Shared<T> {
     takings: AtomicU64,
     /// Some are to be taken or given back.
     moving: tokio::sync::Notify,
+    /// This was a mover and is none any more.
+    out: tokio::sync::Notify,
 }
 
 /// What is known as a mover.
@@ -211,6 +213,7 @@ impl<T: FleetTables> Fleet<T> {
             session: Mutex::default(),
             takings: AtomicU64::new(0),
             moving: tokio::sync::Notify::new(),
+            out: tokio::sync::Notify::new(),
         }))
     }
 
@@ -312,6 +315,11 @@ impl<T: FleetTables> Fleet<T> {
         self.0.moving.notified().await;
     }
 
+    /// Comes back when this is no mover any more, from the next poll on.
+    pub(super) async fn out(&self) {
+        self.0.out.notified().await;
+    }
+
     /// The lanes whose rows may be taken up, with their takings.
     pub(super) fn held(&self) -> BTreeMap<u32, i64> {
         match &*self.0.session() {
@@ -402,6 +410,7 @@ impl<T: FleetTables> Shared<T> {
             *session = None;
             drop(session);
             self.moving.notify_one();
+            self.out.notify_waiters();
             tracing::warn!(
                 event = "evicted",
                 mover,

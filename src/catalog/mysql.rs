@@ -526,6 +526,13 @@ impl Catalog for MySqlCatalog {
         }
     }
 
+    async fn lanes_lost(&self) {
+        match &self.fleet {
+            Some(fleet) => fleet.out().await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn lanes_move(&self) {
         match &self.fleet {
             Some(fleet) => fleet.moving().await,

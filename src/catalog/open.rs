@@ -177,6 +177,13 @@ impl Catalog for AnyCatalog {
         }
     }
 
+    async fn lanes_lost(&self) {
+        match self {
+            Self::Mysql(catalog) => catalog.lanes_lost().await,
+            Self::Sqlite(catalog) => catalog.lanes_lost().await,
+        }
+    }
+
     async fn lanes_move(&self) {
         match self {
             Self::Mysql(catalog) => catalog.lanes_move().await,

@@ -194,6 +194,13 @@ impl Catalog for SqliteCatalog {
         }
     }
 
+    async fn lanes_lost(&self) {
+        match &self.fleet {
+            Some((fleet, _)) => fleet.out().await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn lanes_move(&self) {
         match &self.fleet {
             Some((fleet, _)) => fleet.moving().await,

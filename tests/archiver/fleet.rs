@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A table of files with the tables of a fleet beside it.
 pub(crate) enum Queue<'a> {
@@ -183,8 +183,19 @@ impl<'a> Queue<'a> {
             "24",
             "--max-copy-attempts",
             "2",
+            "-v",
         ]);
         Run::start(command)
+    }
+
+    /// Waits until two have four lanes each, and says how it stands where they do not.
+    fn wait_until_shared(&self, what: &str) {
+        let began = Instant::now();
+        while self.count("fleet_mover") != 2 || self.shares() != [4, 4] {
+            let stand = || [self.run("SELECT * FROM fleet_mover"), self.run("SELECT * FROM fleet_lane")].concat();
+            assert!(began.elapsed() < PATIENCE, "{what}: {}", stand());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// How many lanes each of those has who have some.
@@ -404,6 +415,24 @@ fn a_fleet_is_seen_as_one_by_mariadb() {
 }
 
 #[test]
+fn one_that_lost_its_lanes_with_a_full_queue_joins_anew() {
+    let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let queue = Queue::on_sqlite(&place);
+    queue.insert(&files(&place, 0..600));
+    let mover = queue.mover(place.run_to(&sshd));
+    for copied in [50, 250] {
+        wait_until("it is at work", || queue.copied() > copied);
+        queue.run("DELETE FROM fleet_mover");
+    }
+    wait_until("all are copied", || queue.copied() == 600);
+    assert!(mover.log().contains("evicted"), "{}", mover.log());
+    mover.terminate().0.expect(0);
+    queue.expect_each_once(&place, 0);
+    queue.expect_nobody_left();
+}
+
+#[test]
 fn a_run_with_an_end_waits_for_the_rows_of_the_dead() {
     let place = Place::make();
     let queue = Queue::on_sqlite(&place);
@@ -505,13 +534,13 @@ fn movers_of_a_cluster_share_rows_by_any_node() {
     insert(&all[30..]);
     third.wait_until_up();
     wait_until("all are copied", || queue.copied() == 400);
-    wait_until("both share again", || queue.count("fleet_mover") == 2 && queue.shares() == [4, 4]);
+    queue.wait_until_shared("both share again");
     by_third.terminate().0.expect(0);
     // One that knows several addresses does not wait for its node, which stays away.
     let several =
         at(third).replace(&format!(":{}/", third.port), &format!(":{},127.0.0.1:{}/", third.port, first.port));
     let by_either = queue.mover_by(place.run_to(&sshd), &several);
-    wait_until("both share once more", || queue.shares() == [4, 4]);
+    queue.wait_until_shared("both share once more");
     third.kill();
     insert(&files(&place, 400..480).chunks(10).map(<[_]>::to_vec).collect::<Vec<_>>());
     wait_until("all are copied without it", || queue.copied() == 480);
