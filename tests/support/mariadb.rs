@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::processes::{descendants, is_running};
 use super::tools::{find, require};
 
 /// Runs the server until the end of its standard input, kills it, and removes its folder: the pipe closes however the
@@ -154,12 +155,19 @@ impl MariaDb {
         self.client("SELECT 1").status.success()
     }
 
-    /// Waits until the server answers.
+    /// Waits until the server answers. One that has ended by itself is started again, as a service would be: a node of a cluster
+    /// does when it does not find the others in time, or somebody has taken one of its ports meanwhile.
     pub fn wait_until_up(&self) {
         let deadline = Instant::now() + START_LIMIT;
         while !self.is_up() {
-            assert!(Instant::now() < deadline, "MariaDB does not come back");
-            thread::sleep(Duration::from_millis(20));
+            if !descendants(self.keeper.id()).into_iter().any(is_running) {
+                self.crash(0.5);
+            }
+            let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            let last =
+                || log().lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+            assert!(Instant::now() < deadline, "MariaDB does not come back: {}", last());
+            thread::sleep(Duration::from_millis(100));
         }
     }
 
