@@ -146,8 +146,8 @@ fn tried_by_one(place: &Place, sshd: &Sshd, queue: &Queue<'_>) {
     let prober = mark();
     let joins = |line: &str| line.contains("Working with others") && line.contains(&prober);
     let is_prober = |mover: &Run| mover.log().lines().any(joins);
-    // A database that is busy is tried again as well.
-    let is_try = |line: &&str| line.contains("trying again") && !line.contains("Database ");
+    // What the database makes us do once more is no try of the link.
+    let is_try = |line: &&str| line.contains("link_trouble");
     let tries = |mover: &Run| mover.log().lines().filter(is_try).count();
     // In this order: what is tried meanwhile counts in both.
     let attempts = dead.attempts.load(Relaxed);
