@@ -2,10 +2,11 @@
 //!
 //! The library as shipped calls the cipher once for each 16 bytes, which halves what a link carries, and ends the process where
 //! a packet's length is none that a cipher can have, which any server may send. It also reads for as long as a server sends
-//! what nobody waits for, without a look at a clock, and keeps all of that. This derives edited copies of three of its
-//! functions, and of those for SFTP, from the sources that libssh2-sys brings, compiles them as libssh2-sys does, and has the
-//! linker put them in the place of the old ones (`--wrap`). Nothing of libssh2 is kept in this repository. Where anything is not
-//! as it was when the edits were written, the library is used as shipped, and a build warning says so.
+//! what nobody waits for, without a look at a clock, and keeps all of that; and who writes a file in ranges rests for a round
+//! trip between two. This derives edited copies of three of its functions, and of those for SFTP, from the sources that libssh2-sys
+//! brings, compiles them as libssh2-sys does, and has the linker put them in the place of the old ones (`--wrap`). Nothing of
+//! libssh2 is kept in this repository. Where anything is not as it was when the edits were written, the library is used as
+//! shipped, and a build warning says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,6 +61,9 @@ fn whole_packets() -> Result<(Vec<PathBuf>, Vec<String>), String> {
     let openssl = edited(&sources.join("openssl.c"), &OPENSSL)?;
     let cipher = cipher_crypt(&openssl)?;
     let sftp = edited(&sources.join("sftp.c"), &SFTP)?;
+    // Beside the source that includes it.
+    let (handle, header) = (edited(&sources.join("sftp.h"), &SFTP_HANDLE)?, out.join("sftp.h"));
+    fs::write(&header, handle).map_err(|e| cannot("write", &header, &e))?;
     let of_sftp = functions_of_sftp(&sftp);
     let renamed: String = of_sftp.iter().map(|name| format!("#define {name} __wrap_{name}\n")).collect();
     // The one other function of it that is not static.
@@ -275,12 +279,31 @@ const OPENSSL: [Edit; 5] = [
 
 /// sftp.c: answers to what was never asked are kept only so far, and are not searched through for ever. Of those that are due
 /// there are some three hundred at most, of 30,000 bytes.
-const SFTP: [Edit; 1] = [(
+///
+/// Also, who goes to another place of a file that is written leaves what is under way as it is. The library forgets it, so that a
+/// connection would have to rest for a round trip first.
+const SFTP: [Edit; 3] = [(
     "    packet = SSH2_ALLOC(session, sizeof(struct sftp_packet));\n",
     "    {\n        size_t bytes = data_len;\n        for(packet = ssh2_list_first(&sftp->packets); packet;\n            packet = \
      ssh2_list_next(&packet->node))\n            bytes += packet->data_len + 4096;\n        if(bytes > 32 * 1024 * 1024) {\n            \
      session->socket_state = SSH2_SOCKET_DISCONNECTED;\n            return ssh2_err(session, LIBSSH2_ERROR_PROTO,\n                            \
      \"Answers to what nobody has asked\");\n        }\n    }\n    packet = SSH2_ALLOC(session, sizeof(struct sftp_packet));\n",
+), (
+    "            ssh2_store_u64(&s, handle->u.file.offset_sent);\n            handle->u.file.offset_sent += size; /* advance",
+    "            ssh2_store_u64(&s, handle->u.file.offset_sent + handle->u.file.shift);\n            \
+     handle->u.file.offset_sent += size; /* advance",
+), (
+    "    if(handle->u.file.offset == offset && handle->u.file.offset_sent == offset)\n        return;\n",
+    "    {\n        struct sftp_pipeline_chunk *chunk = ssh2_list_first(&handle->packet_list);\n        \
+     if(chunk && chunk->packet[4] == SSH_FXP_WRITE) {\n            handle->u.file.shift = offset - handle->u.file.offset_sent;\n            \
+     return;\n        }\n        handle->u.file.shift = 0;\n    }\n    if(handle->u.file.offset == offset && handle->u.file.offset_sent == offset)\n        \
+     return;\n",
+)];
+
+/// sftp.h, which sftp.c alone reads: how far what is written next stands from where it would stand.
+const SFTP_HANDLE: [Edit; 1] = [(
+    "            libssh2_uint64_t offset_sent;\n",
+    "            libssh2_uint64_t offset_sent;\n            libssh2_uint64_t shift;\n",
 )];
 
 /// The public functions that sftp.c defines.

@@ -3,7 +3,8 @@
 //! A stock sshd takes no more of one connection than a window of its channel per round trip, so over a long link a
 //! connection alone uses a part of it. How many a file is worth follows from the round trip, before its first byte.
 
-use super::ssh::sftp::{Pieces, ReadRanges, SftpError};
+use super::ssh::sftp::{Piece, PieceSource, Pieces, ReadRanges, SftpError};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -23,8 +24,6 @@ const CONNECTIONS_MOST: usize = 8;
 /// Bytes per second at which no receiver sums a file, by far: one who begins at its beginning when so much of the end is missing is
 /// still behind those who write it, also as they become fewer.
 const SUMMED: f64 = 2e9;
-/// What part of the ranges that somebody is at is not there yet, at most, when all of them soon are.
-const STILL_MISSING: f64 = 0.75;
 /// Bytes of one range.
 const RANGE: std::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
 
@@ -57,7 +56,7 @@ struct RangesState {
     next: u64,
     /// Ranges of those who broke off.
     returned: Vec<Range<u64>>,
-    /// The ranges that somebody is at.
+    /// What is not there yet of the ranges that somebody is at.
     at: Vec<Range<u64>>,
     /// Until a receiver begins to sum at the earliest, from when somebody leaves in haste for its session.
     way_there: Duration,
@@ -186,7 +185,7 @@ impl Ranges {
 
     fn one_more(&self, staying: WriterStay) -> RangeWriter<'_> {
         self.change(|state| state.at_work += 1);
-        RangeWriter { ranges: self, range: None, staying }
+        RangeWriter { ranges: self, at: VecDeque::new(), staying }
     }
 
     /// Waits until the file is there; `None` where no help is needed any more. Whoever joins is waited for.
@@ -197,7 +196,7 @@ impl Ranges {
         }
         self.has_work(&state).then(|| {
             state.at_work += 1;
-            RangeWriter { ranges: self, range: None, staying: WriterStay::Leaves }
+            RangeWriter { ranges: self, at: VecDeque::new(), staying: WriterStay::Leaves }
         })
     }
 
@@ -211,7 +210,7 @@ impl Ranges {
         self.has_work(&state).then(|| {
             state.at_work += 1;
             state.began.get_or_insert_with(Instant::now);
-            RangeWriter { ranges: self, range: None, staying: WriterStay::Waits }
+            RangeWriter { ranges: self, at: VecDeque::new(), staying: WriterStay::Waits }
         })
     }
 
@@ -254,24 +253,23 @@ impl Ranges {
         let others = state.at_work > 1 + state.waiting && state.returned.is_empty();
         let front = state.front();
         let rate = state.began.map_or(0.0, |began| front as f64 / began.elapsed().as_secs_f64().max(1e-6));
-        // Of the ranges that somebody is at a part is there already.
         let under_way: u64 = state.at.iter().map(|range| range.end - range.start).sum();
-        let missing = (self.len - state.next) as f64 + under_way as f64 * STILL_MISSING;
+        let missing = (self.len - state.next + under_way) as f64;
         let before = front as f64 / SUMMED + state.way_there.as_secs_f64();
         others && missing < self.len as f64 / 2.0 && missing < rate * before
     }
 
-    /// The next range. Large ones at first, since a connection rests for a round trip between two, and small ones in the end,
-    /// for all to end together.
-    fn take(&self, staying: WriterStay) -> Option<Range<u64>> {
+    /// The next range. Large ones at first, since who reads rests for a round trip between two, and small ones in the end, for
+    /// all to end together. Who has `under_way` what is to be confirmed does not wait here.
+    fn take(&self, staying: WriterStay, under_way: bool) -> NextRange {
         let mut state = self.lock();
         loop {
             if state.stage == Admittance::Over || staying == WriterStay::Hastens && self.is_nearly_written(&state) {
-                return None;
+                return NextRange::None;
             }
             if let Some(range) = state.returned.pop() {
                 state.at.push(range.clone());
-                return Some(range);
+                return NextRange::Some(range);
             }
             if state.next < self.len {
                 let left = self.len - state.next;
@@ -280,10 +278,13 @@ impl Ranges {
                 state.next += share.clamp(*RANGE.start(), *RANGE.end()).min(left);
                 let range = begin..state.next;
                 state.at.push(range.clone());
-                return Some(range);
+                return NextRange::Some(range);
             }
             if staying == WriterStay::Leaves || state.at_work <= 1 + state.waiting {
-                return None;
+                return NextRange::None;
+            }
+            if under_way {
+                return NextRange::NotYet;
             }
             state.waiting += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -292,10 +293,20 @@ impl Ranges {
     }
 }
 
+/// What there is to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum NextRange {
+    Some(Range<u64>),
+    /// Nothing, unless others break off.
+    NotYet,
+    None,
+}
+
 /// One who writes. What it has not finished when it leaves, others take up.
 pub(crate) struct RangeWriter<'a> {
     ranges: &'a Ranges,
-    range: Option<Range<u64>>,
+    /// What it is at and is not there yet, in the order in which it comes there.
+    at: VecDeque<Range<u64>>,
     staying: WriterStay,
 }
 
@@ -306,17 +317,38 @@ impl RangesState {
         missing.min().unwrap_or(self.next).min(self.next)
     }
 
-    /// Nobody is at this range any more.
-    fn leave(&mut self, range: &Range<u64>) {
-        self.at.retain(|at| at.start != range.start);
+    /// Of this range that somebody is at, what stands before `there` has come.
+    fn came(&mut self, range: &Range<u64>, there: u64) {
+        match self.at.iter_mut().find(|at| at.end == range.end) {
+            Some(at) if there < range.end => at.start = there,
+            _ => self.at.retain(|at| at.end != range.end),
+        }
     }
 }
 
 impl RangeWriter<'_> {
-    /// The range is there.
-    fn done(&mut self) {
-        if let Some(range) = self.range.take() {
-            self.ranges.change(|state| state.leave(&range));
+    /// The next range.
+    fn take(&mut self) -> NextRange {
+        let next = self.ranges.take(self.staying, !self.at.is_empty());
+        if let NextRange::Some(range) = &next {
+            self.at.push_back(range.clone());
+        }
+        next
+    }
+
+    /// So many bytes more are there.
+    fn came(&mut self, mut bytes: u64) {
+        while bytes > 0
+            && let Some(range) = self.at.front_mut()
+        {
+            let came = bytes.min(range.end - range.start);
+            range.start += came;
+            bytes -= came;
+            let range = range.clone();
+            self.ranges.change(|state| state.came(&range, range.start));
+            if range.is_empty() {
+                self.at.pop_front();
+            }
         }
     }
 
@@ -325,16 +357,29 @@ impl RangeWriter<'_> {
     pub(crate) fn write(
         mut self,
         source: &mut (impl Read + Seek),
-        pieces: Pieces<'_>,
+        mut pieces: Pieces<'_>,
         moved: &mut dyn FnMut(usize) -> bool,
     ) -> Result<u64, RangeError> {
-        let written = self.write_all(source, pieces, moved);
-        match &written {
-            Ok(_) => self.range = None,
-            Err(RangeError::Far(_)) => self.ranges.change(|state| state.hurt = true),
-            Err(RangeError::Here(_) | RangeError::Ended) => self.ranges.end(),
-        }
+        let mut ranged = RangedSource { writer: &mut self, source, left: 0, moved, ended: false };
+        let written = pieces.write(&mut ranged);
+        let ended = ranged.ended;
+        let written = match written.map_err(RangeError::Far) {
+            Ok(Ok(bytes)) => pieces.close().map_err(RangeError::Far).map(|()| bytes),
+            Ok(Err(_)) if ended => Err(RangeError::Ended),
+            Ok(Err(error)) => Err(RangeError::Here(error)),
+            Err(error) => Err(error),
+        };
+        self.leave(written.as_ref().err());
         written
+    }
+
+    /// Why it leaves, if not for want of work.
+    fn leave(&self, error: Option<&RangeError>) {
+        match error {
+            None => {}
+            Some(RangeError::Far(_)) => self.ranges.change(|state| state.hurt = true),
+            Some(RangeError::Here(_) | RangeError::Ended) => self.ranges.end(),
+        }
     }
 
     /// Reads ranges of a file over there into one here until none is left. `moved` and what is returned are as with
@@ -346,11 +391,7 @@ impl RangeWriter<'_> {
         moved: &mut dyn FnMut(usize) -> bool,
     ) -> Result<u64, RangeError> {
         let fetched = self.fetch_all(&mut there, here, moved);
-        match &fetched {
-            Ok(_) => self.range = None,
-            Err(RangeError::Far(_)) => self.ranges.change(|state| state.hurt = true),
-            Err(RangeError::Here(_) | RangeError::Ended) => self.ranges.end(),
-        }
+        self.leave(fetched.as_ref().err());
         let total = fetched?;
         there.close().map_err(RangeError::Far)?;
         Ok(total)
@@ -363,63 +404,71 @@ impl RangeWriter<'_> {
         moved: &mut dyn FnMut(usize) -> bool,
     ) -> Result<u64, RangeError> {
         let mut total = 0;
-        while let Some(range) = self.ranges.take(self.staying) {
-            self.range = Some(range.clone());
+        while let NextRange::Some(range) = self.take() {
             let (mut at, mut ended) = (range.start, false);
             let mut each = |bytes: &[u8]| {
                 here.write_all_at(bytes, at)?;
                 at += bytes.len() as u64;
+                self.came(bytes.len() as u64);
                 ended = !moved(bytes.len());
                 if ended { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
             };
             let read = there.read_at(range.clone(), &mut each).map_err(RangeError::Far)?;
             read.map_err(|error| if ended { RangeError::Ended } else { RangeError::Here(error) })?;
             total += range.end - range.start;
-            self.done();
         }
         Ok(total)
     }
+}
 
-    fn write_all(
-        &mut self,
-        source: &mut (impl Read + Seek),
-        mut pieces: Pieces<'_>,
-        moved: &mut dyn FnMut(usize) -> bool,
-    ) -> Result<u64, RangeError> {
-        let mut total = 0;
-        while let Some(range) = self.ranges.take(self.staying) {
-            self.range = Some(range.clone());
-            source.seek(SeekFrom::Start(range.start)).map_err(RangeError::Here)?;
-            let mut left = range.end - range.start;
-            let mut ended = false;
-            let mut next = |buffer: &mut [u8]| {
-                let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let n = source.read(&mut buffer[..most])?;
-                left -= n as u64;
-                if most > 0 && n == 0 {
-                    return Err(io::Error::other("it became shorter while it was read"));
+/// Ranges of a file here, one behind the other.
+struct RangedSource<'a, 'r, S> {
+    writer: &'a mut RangeWriter<'r>,
+    source: &'a mut S,
+    /// Bytes of the last range that have not been read.
+    left: u64,
+    moved: &'a mut dyn FnMut(usize) -> bool,
+    /// It was told not to go on.
+    ended: bool,
+}
+
+impl<S: Read + Seek> PieceSource for RangedSource<'_, '_, S> {
+    fn next(&mut self, buffer: &mut [u8], _under_way: bool) -> io::Result<Piece> {
+        if self.left == 0 {
+            return match self.writer.take() {
+                NextRange::None => Ok(Piece::End),
+                NextRange::NotYet => Ok(Piece::NotYet),
+                NextRange::Some(range) => {
+                    self.source.seek(SeekFrom::Start(range.start))?;
+                    self.left = range.end - range.start;
+                    Ok(Piece::At(range.start))
                 }
-                ended = n > 0 && !moved(n);
-                if ended { Err(io::ErrorKind::Interrupted.into()) } else { Ok(n) }
             };
-            let written = pieces.write_at(range.start, &mut next).map_err(RangeError::Far)?;
-            total += written.map_err(|error| if ended { RangeError::Ended } else { RangeError::Here(error) })?;
-            self.done();
         }
-        pieces.close().map_err(RangeError::Far)?;
-        Ok(total)
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let n = self.source.read(&mut buffer[..most])?;
+        self.left -= n as u64;
+        if most > 0 && n == 0 {
+            return Err(io::Error::other("it became shorter while it was read"));
+        }
+        self.ended = n > 0 && !(self.moved)(n);
+        if self.ended { Err(io::ErrorKind::Interrupted.into()) } else { Ok(Piece::Bytes(n)) }
+    }
+
+    fn confirmed(&mut self, bytes: usize) {
+        self.writer.came(bytes as u64);
     }
 }
 
 impl Drop for RangeWriter<'_> {
     fn drop(&mut self) {
-        let range = self.range.take();
+        let at = std::mem::take(&mut self.at);
         self.ranges.change(|state| {
             state.at_work -= 1;
             state.left = Some(Instant::now());
-            state.hurt |= range.is_some();
-            range.iter().for_each(|range| state.leave(range));
-            state.returned.extend(range);
+            state.hurt |= !at.is_empty();
+            at.iter().for_each(|range| state.came(range, range.end));
+            state.returned.extend(at);
         });
     }
 }
@@ -430,10 +479,18 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// The next range, for one who has nothing under way.
+    fn take(ranges: &Ranges, staying: WriterStay) -> Option<Range<u64>> {
+        match ranges.take(staying, false) {
+            NextRange::Some(range) => Some(range),
+            NextRange::NotYet | NextRange::None => None,
+        }
+    }
+
     /// All that are left, one after another.
     fn take_all(ranges: &Ranges) -> Vec<Range<u64>> {
-        let written = std::iter::from_fn(|| ranges.take(WriterStay::Leaves));
-        written.inspect(|range| ranges.change(|state| state.leave(range))).collect()
+        let written = std::iter::from_fn(|| take(ranges, WriterStay::Leaves));
+        written.inspect(|range| ranges.change(|state| state.came(range, range.end))).collect()
     }
 
     #[test]
@@ -476,17 +533,20 @@ mod tests {
     fn what_one_leaves_another_takes_up() {
         let ranges = Ranges::new(40 * MIB, 2);
         let (first, mut second) = (ranges.begin(), ranges.join().unwrap());
-        second.range = ranges.take(WriterStay::Leaves);
-        let left = second.range.clone().unwrap();
+        let NextRange::Some(left) = second.take() else { panic!("nothing to do") };
         take_all(&ranges);
+        // What has come of it is not brought once more.
+        second.came(MIB);
+        assert_eq!(ranges.front(), MIB);
+        assert_eq!(ranges.take(WriterStay::Waits, true), NextRange::NotYet);
         drop(second);
-        assert_eq!(ranges.take(WriterStay::Waits), Some(left.clone()));
-        assert_eq!(ranges.take(WriterStay::Waits), None);
+        assert_eq!(take(&ranges, WriterStay::Waits), Some(left.start + MIB..left.end));
+        assert_eq!(take(&ranges, WriterStay::Waits), None);
         drop(first);
         assert_eq!(ranges.finish(), Written::Mended);
         let ranges = Ranges::new(40 * MIB, 2);
         let mut alone = ranges.begin();
-        alone.range = ranges.take(WriterStay::Waits);
+        alone.take();
         take_all(&ranges);
         drop(alone);
         assert_eq!(ranges.finish(), Written::Partly);
@@ -512,11 +572,11 @@ mod tests {
         assert!(!leaves(&RangesState { at_work: 1, ..state(470) }), "nobody else is there");
         let at = |begin: u64, end: u64| Some(begin * MIB..end * MIB).into_iter().collect();
         assert!(!leaves(&RangesState { at: at(400, 512), ..state(512) }), "what was given out is not there yet");
-        assert!(leaves(&RangesState { at: at(470, 512), ..state(512) }), "but some of it");
+        assert!(leaves(&RangesState { at: at(470, 512), ..state(512) }), "but most of it");
         let way_there = Duration::from_millis(100);
         assert!(leaves(&RangesState { way_there, ..state(450) }), "the session takes its time to get there");
         take_all(&ranges);
-        assert_eq!(ranges.take(hasty.staying), None);
+        assert_eq!(take(&ranges, hasty.staying), None);
         drop(hasty);
         drop(other);
         assert_eq!((ranges.finish(), ranges.rate().is_some()), (Written::Whole, true));
@@ -526,18 +586,15 @@ mod tests {
     fn all_who_come_wait_for_what_others_leave() {
         let ranges = Ranges::new(40 * MIB, 3);
         let mut hands: Vec<_> = std::iter::repeat_with(|| ranges.come().unwrap()).take(3).collect();
-        hands[0].range = ranges.take(WriterStay::Waits);
-        let left = hands[0].range.clone();
+        let left = hands[0].take();
         take_all(&ranges);
         assert_eq!(ranges.front(), 0, "the first range is missing");
         let broken = hands.remove(0);
         let taken: Vec<_> = std::thread::scope(|scope| {
             let waiting = hands.into_iter().map(|mut hand| {
-                let ranges = &ranges;
                 scope.spawn(move || {
-                    hand.range = ranges.take(WriterStay::Waits);
-                    let taken = hand.range.clone();
-                    hand.done();
+                    let taken = hand.take();
+                    hand.came(u64::MAX);
                     taken
                 })
             });
@@ -545,7 +602,7 @@ mod tests {
             drop(broken);
             waiting.into_iter().map(|hand| hand.join().unwrap()).collect()
         });
-        assert!(taken.contains(&left) && taken.contains(&None), "{taken:?}");
+        assert!(taken.contains(&left) && taken.contains(&NextRange::None), "{taken:?}");
         assert!(ranges.front() == ranges.len() && ranges.come().is_none());
     }
 

@@ -98,6 +98,46 @@ const GOOD_TIME: u32 = 16;
 /// file.
 const LOST_IN_SYNC_MOST: u32 = 2;
 
+/// Whether libssh2 has been taught to leave what is under way as it is when another range begins.
+const RANGES_FOLLOW: bool = cfg!(whole_packets);
+
+/// What is to be written next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// What follows belongs there in the file.
+    At(u64),
+    /// So many bytes, which stand in the buffer.
+    Bytes(usize),
+    /// Nothing, before something is confirmed.
+    NotYet,
+    /// Nothing any more.
+    End,
+}
+
+/// Where the bytes come from that are written to a file.
+pub trait PieceSource {
+    /// What comes next; bytes go into the buffer. `under_way`: something is still to be confirmed, and only then nothing may
+    /// be there yet.
+    fn next(&mut self, buffer: &mut [u8], under_way: bool) -> io::Result<Piece>;
+
+    /// The server has confirmed so many bytes more.
+    fn confirmed(&mut self, bytes: usize);
+}
+
+/// One buffer after the other, from where the file stands.
+struct Onward<'a>(&'a mut dyn FnMut(&mut [u8]) -> io::Result<usize>);
+
+impl PieceSource for Onward<'_> {
+    fn next(&mut self, buffer: &mut [u8], _under_way: bool) -> io::Result<Piece> {
+        Ok(match (self.0)(buffer)? {
+            0 => Piece::End,
+            bytes => Piece::Bytes(bytes),
+        })
+    }
+
+    fn confirmed(&mut self, _bytes: usize) {}
+}
+
 /// A file system at the far end.
 pub struct Sftp {
     // Before the line: it is shut down on it.
@@ -321,7 +361,7 @@ impl Sftp {
     /// Reads a file from `offset` to its end.
     pub fn read_from(&mut self, path: &Path, offset: u64, each: &mut dyn FnMut(&[u8])) -> Result<u64, SftpError> {
         let mut file = self.drive(|| self.sftp.open(path))?;
-        file.seek(SeekFrom::Start(offset)).map_err(|error| SftpError::Failed(error.to_string()))?;
+        seek(&mut file, offset)?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut total = 0;
         let read = loop {
@@ -361,7 +401,7 @@ impl Sftp {
         next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> Result<io::Result<u64>, SftpError> {
         let mut file = self.drive(|| self.sftp.open_mode(path, OpenFlags::WRITE, 0, OpenType::File))?;
-        file.seek(SeekFrom::Start(offset)).map_err(|error| SftpError::Failed(error.to_string()))?;
+        seek(&mut file, offset)?;
         self.fill(file, next)
     }
 
@@ -370,7 +410,7 @@ impl Sftp {
         mut file: File,
         next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> Result<io::Result<u64>, SftpError> {
-        let written = self.stream(&mut file, next);
+        let written = self.stream(&mut file, &mut Onward(next));
         if matches!(written, Ok(Ok(_))) && self.syncs != Some(false) {
             self.sync(&mut file)?;
         }
@@ -492,14 +532,11 @@ impl Sftp {
         Ok(ReadRanges { sftp: self, file })
     }
 
-    /// Writes what `next` gives from where the file stands; the inner error is one of `next`.
-    fn stream(
-        &mut self,
-        file: &mut File,
-        next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> Result<io::Result<u64>, SftpError> {
+    /// Writes what `source` gives, and waits until the server has confirmed it. Returns how many bytes; the inner error is
+    /// one of `source`.
+    fn stream(&mut self, file: &mut File, source: &mut dyn PieceSource) -> Result<io::Result<u64>, SftpError> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let streamed = self.stream_by(&mut buffer, file, next);
+        let streamed = self.stream_by(&mut buffer, file, source);
         self.buffer = buffer;
         streamed
     }
@@ -508,21 +545,28 @@ impl Sftp {
         &self,
         buffer: &mut [u8],
         file: &mut File,
-        next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+        source: &mut dyn PieceSource,
     ) -> Result<io::Result<u64>, SftpError> {
         // What is under way and not yet confirmed stands from `start` to `end`.
         let (mut start, mut end, mut total, mut ended) = (0, 0, 0, false);
+        // Where in the file stands what follows, if not behind that.
+        let mut place = None;
         loop {
             if start >= SLACK {
                 buffer.copy_within(start..end, 0);
                 (start, end) = (0, end - start);
             }
             let ahead = self.ahead.min(self.trusted.get());
-            while !ended && end - start < ahead {
-                match next(&mut buffer[end..start + ahead]) {
-                    Ok(0) => ended = true,
-                    Ok(n) => end += n,
+            while !ended && place.is_none() && end - start < ahead {
+                match source.next(&mut buffer[end..start + ahead], start < end) {
+                    Ok(Piece::Bytes(n)) => end += n,
+                    Ok(Piece::At(offset)) => place = Some(offset),
+                    Ok(Piece::NotYet) => break,
+                    Ok(Piece::End) => ended = true,
                     Err(error) => return Ok(Err(error)),
+                }
+                if let Some(offset) = place.take_if(|_| start == end) {
+                    seek(file, offset)?;
                 }
             }
             if start == end {
@@ -535,10 +579,15 @@ impl Sftp {
                 n => {
                     start += n;
                     total += n as u64;
+                    source.confirmed(n);
                     if began.elapsed() < self.stall_limit / GOOD_TIME {
                         self.trusted.set((ahead * 2).max(self.trusted.get()).min(self.ahead));
                     }
                 }
+            }
+            // All that was shown has been made packets of, with its place in each.
+            if let Some(offset) = place.take_if(|_| RANGES_FOLLOW || start == end) {
+                seek(file, offset)?;
             }
         }
     }
@@ -659,21 +708,18 @@ pub struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// Writes what `next` gives from `offset` on, and waits until the server has confirmed it. The inner error is one of
-    /// `next`.
-    pub fn write_at(
-        &mut self,
-        offset: u64,
-        next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> Result<io::Result<u64>, SftpError> {
-        if let Err(error) = self.file.seek(SeekFrom::Start(offset)) {
-            return Ok(Err(error));
-        }
-        self.sftp.stream(&mut self.file, next)
+    /// Writes ranges of the file, one behind the other without a rest, and waits until the server has confirmed them. Returns
+    /// how many bytes; the inner error is one of `source`.
+    pub fn write(&mut self, source: &mut dyn PieceSource) -> Result<io::Result<u64>, SftpError> {
+        self.sftp.stream(&mut self.file, source)
     }
 
     /// Closes the file.
     pub fn close(self) -> Result<(), SftpError> {
         self.sftp.close(self.file)
     }
+}
+
+fn seek(file: &mut File, offset: u64) -> Result<(), SftpError> {
+    file.seek(SeekFrom::Start(offset)).map(drop).map_err(|error| SftpError::Failed(error.to_string()))
 }
