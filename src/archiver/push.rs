@@ -1,5 +1,6 @@
 //! A batch pushed to a program at the far end: the file list without a staging tree, and who answers for what.
 
+mod naming;
 mod source;
 
 use super::acknowledging::is_acknowledgement;
@@ -11,7 +12,8 @@ use super::far_end::FarProgram;
 use super::flight::Job;
 use super::patience::PatientFile;
 use super::shared_file::{Sharing, Staged, StagedFiles};
-use super::terms::SessionTerms;
+use super::terms::{NamesSynced, SessionTerms};
+use super::unfinished::kept;
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
 use crate::disk::digest::{Digest, sum_of};
 use crate::link::{Closer, Link};
@@ -26,10 +28,13 @@ use protocol::flist::{FileEntry, FileList, IdNames, Kind, Ndx};
 use protocol::item::ItemFlags;
 use protocol::mux::Message;
 use protocol::sender::Request;
+use naming::Naming;
 use source::PushSource;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Instant;
 
 /// Pushes a batch to the program that serves there.
@@ -82,7 +87,10 @@ fn send_batch(
 ) -> Carried {
     let mut watch = PushWatch {
         jobs,
+        in_place: in_place(&staged, jobs.len(), terms),
         staged,
+        sharing,
+        naming: Naming::default(),
         by_ndx: Vec::new(),
         verdicts: vec![Verdict::Open; jobs.len()],
         stages: vec![JobStage::Listed; jobs.len()],
@@ -109,7 +117,7 @@ fn send_batch(
             ..SendPlan::default()
         };
         // What is listed is asked for.
-        watch.staged.write(sharing, terms);
+        watch.staged.write(watch.sharing, terms);
         let listing = Listing { list, names: IdNames::default(), io_error: 0 };
         send(session, &plan, |_| Ok((listing, source)), &mut watch)
     });
@@ -119,6 +127,7 @@ fn send_batch(
     {
         watch.all_finished();
     }
+    watch.have_named();
     let PushWatch { mut verdicts, stages, mut words, by_ndx, .. } = watch;
     if ended.is_err() {
         // What it says last explains the rest.
@@ -137,6 +146,13 @@ fn send_batch(
     Carried { verdicts, words, ended: ended.map(Some), took: None }
 }
 
+/// Which jobs' files are proven where several have written them. They get their names by SFTP, so that is for a far end whose
+/// names we have synced.
+fn in_place(staged: &StagedFiles, jobs: usize, terms: &SessionTerms) -> Vec<bool> {
+    let synced = terms.names_synced == NamesSynced::Afterwards;
+    (0..jobs).map(|at| synced && staged.may_be_whole(at)).collect()
+}
+
 /// How far a job has come in this session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JobStage {
@@ -152,6 +168,10 @@ enum JobStage {
 struct PushWatch<'a> {
     jobs: &'a [Job],
     staged: StagedFiles,
+    /// The jobs whose files are listed by the names that they have as unfinished ones.
+    in_place: Vec<bool>,
+    naming: Naming,
+    sharing: &'a mut Sharing,
     by_ndx: Vec<Option<usize>>,
     verdicts: Vec<Verdict>,
     stages: Vec<JobStage>,
@@ -181,7 +201,10 @@ impl PushWatch<'_> {
                     continue;
                 }
             };
-            let name = job.place.variant(job.variant).into_bytes();
+            let name = match self.in_place[at] {
+                true => kept(&self.terms.settings.aside, job).as_os_str().as_bytes().to_vec(),
+                false => job.place.variant(job.variant).into_bytes(),
+            };
             // Two jobs of one name cannot share a list; the other one stays open for the next session.
             if by_name.contains_key(&name) {
                 continue;
@@ -211,6 +234,35 @@ impl PushWatch<'_> {
         *self.by_ndx.get(ndx.0 as usize)?
     }
 
+    /// The far end has the registered bytes where several have written them: the file is to get its name.
+    fn found_in_place(&mut self, at: usize) {
+        if self.staged.of(at) != Staged::Whole {
+            // Somebody who broke off may still be writing to it.
+            self.verdicts[at] = Verdict::Arrived(None);
+            return;
+        }
+        let (job, settings) = (&self.jobs[at], &self.terms.settings);
+        let base = Path::new(&settings.data_dir);
+        let names = (base.join(kept(&settings.aside, job)), base.join(job.place.variant(job.variant)));
+        self.naming.begin(at, names, self.sharing, self.terms);
+    }
+
+    /// Waits for the names; what has one is proven, and what has none the next session goes on with.
+    fn have_named(&mut self) {
+        let named = std::mem::take(&mut self.naming).end(self.sharing);
+        for at in (0..self.jobs.len()).filter(|at| self.in_place[*at]) {
+            match self.verdicts[at] {
+                Verdict::Open if named.contains(&at) => {
+                    let sent = Sent { matched_bytes: self.lens[at], ..Sent::default() };
+                    self.terms.confirmed(&sent);
+                    self.verdicts[at] = Verdict::Proven(sent, None);
+                }
+                Verdict::Open if self.stages[at] != JobStage::Held => self.verdicts[at] = Verdict::Arrived(None),
+                _ => {}
+            }
+        }
+    }
+
     /// Whether the file here is another than the one that was registered; of one that cannot be read now, nothing is known.
     fn has_changed(&self, at: usize) -> bool {
         let Self { terms, jobs, .. } = self;
@@ -238,6 +290,15 @@ impl Read for UntilStopped<'_> {
 impl SendObserver for PushWatch<'_> {
     fn requested(&mut self, entry: &FileEntry, request: &Request) -> Answer {
         let Some(at) = self.job_at(request.ndx) else { return Answer::Decline };
+        // It is only looked at; the next session makes of it what is to be made.
+        if self.in_place[at] {
+            if request.header.flags.has(ItemFlags::NEW) {
+                self.sharing.is_elsewhere();
+            }
+            self.stages[at] = JobStage::Declined;
+            self.verdicts[at] = Verdict::Arrived(None);
+            return Answer::Decline;
+        }
         if !request.redo && !request.header.flags.has(ItemFlags::NEW) && !self.jobs[at].replaces {
             self.stages[at] = JobStage::Declined;
             self.verdicts[at] = Verdict::Taken;
@@ -303,6 +364,7 @@ impl SendObserver for PushWatch<'_> {
         // The registered sum went out in the list and as the file's sum, so whatever the far end finished has it. What we
         // declined is no proof, whatever the far end says.
         match (self.stages[at], &self.verdicts[at]) {
+            (JobStage::Listed, Verdict::Open) if self.in_place[at] => return self.found_in_place(at),
             (JobStage::Listed, Verdict::Open) => {
                 let found = Sent { matched_bytes: self.lens[at], ..Sent::default() };
                 self.verdicts[at] = Verdict::Proven(found, None);

@@ -222,8 +222,19 @@ impl Sharing {
         }
     }
 
-    fn keep(&mut self, sftp: Sftp) {
+    /// Keeps a connection for the next file.
+    pub(super) fn keep(&mut self, sftp: Sftp) {
         self.kept = Some((sftp, Instant::now()));
+    }
+
+    /// The connection that is kept.
+    pub(super) fn take_kept(&mut self) -> Option<Sftp> {
+        self.kept.take().map(|(sftp, _)| sftp)
+    }
+
+    /// What several write is not found by those who are to prove it.
+    pub(super) fn is_elsewhere(&self) {
+        self.files.found_useless();
     }
 
     /// Waits until the connection that is kept has rested for long enough to be left.

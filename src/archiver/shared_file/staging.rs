@@ -47,6 +47,11 @@ impl StagedFiles {
         self.last.is_some() || self.known.iter().any(|staged| *staged != Staged::Not)
     }
 
+    /// Whether several wrote it or are about to, none of whom is known to have broken off.
+    pub(in crate::archiver) fn may_be_whole(&self, at: usize) -> bool {
+        self.known[at] == Staged::Whole || self.last.as_ref().is_some_and(|(last, begun)| *last == at && begun.is_new)
+    }
+
     /// What has become of a file at first: it is the last one from now on, where it is begun.
     pub(super) fn note(&mut self, at: usize, begun: Result<BegunFile, Staged>) {
         match begun {
