@@ -282,23 +282,27 @@ const OPENSSL: [Edit; 5] = [
 ///
 /// Also, who goes to another place of a file that is written leaves what is under way as it is. The library forgets it, so that a
 /// connection would have to rest for a round trip first.
-const SFTP: [Edit; 3] = [(
-    "    packet = SSH2_ALLOC(session, sizeof(struct sftp_packet));\n",
-    "    {\n        size_t bytes = data_len;\n        for(packet = ssh2_list_first(&sftp->packets); packet;\n            packet = \
+const SFTP: [Edit; 3] = [
+    (
+        "    packet = SSH2_ALLOC(session, sizeof(struct sftp_packet));\n",
+        "    {\n        size_t bytes = data_len;\n        for(packet = ssh2_list_first(&sftp->packets); packet;\n            packet = \
      ssh2_list_next(&packet->node))\n            bytes += packet->data_len + 4096;\n        if(bytes > 32 * 1024 * 1024) {\n            \
      session->socket_state = SSH2_SOCKET_DISCONNECTED;\n            return ssh2_err(session, LIBSSH2_ERROR_PROTO,\n                            \
      \"Answers to what nobody has asked\");\n        }\n    }\n    packet = SSH2_ALLOC(session, sizeof(struct sftp_packet));\n",
-), (
-    "            ssh2_store_u64(&s, handle->u.file.offset_sent);\n            handle->u.file.offset_sent += size; /* advance",
-    "            ssh2_store_u64(&s, handle->u.file.offset_sent + handle->u.file.shift);\n            \
+    ),
+    (
+        "            ssh2_store_u64(&s, handle->u.file.offset_sent);\n            handle->u.file.offset_sent += size; /* advance",
+        "            ssh2_store_u64(&s, handle->u.file.offset_sent + handle->u.file.shift);\n            \
      handle->u.file.offset_sent += size; /* advance",
-), (
-    "    if(handle->u.file.offset == offset && handle->u.file.offset_sent == offset)\n        return;\n",
-    "    {\n        struct sftp_pipeline_chunk *chunk = ssh2_list_first(&handle->packet_list);\n        \
+    ),
+    (
+        "    if(handle->u.file.offset == offset && handle->u.file.offset_sent == offset)\n        return;\n",
+        "    {\n        struct sftp_pipeline_chunk *chunk = ssh2_list_first(&handle->packet_list);\n        \
      if(chunk && chunk->packet[4] == SSH_FXP_WRITE) {\n            handle->u.file.shift = offset - handle->u.file.offset_sent;\n            \
      return;\n        }\n        handle->u.file.shift = 0;\n    }\n    if(handle->u.file.offset == offset && handle->u.file.offset_sent == offset)\n        \
      return;\n",
-)];
+    ),
+];
 
 /// sftp.h, which sftp.c alone reads: how far what is written next stands from where it would stand.
 const SFTP_HANDLE: [Edit; 1] = [(

@@ -181,7 +181,9 @@ impl FileCourse {
 
 impl SharedFile {
     fn of(source: &Path, course: FileCourse, (len, connections): (u64, usize)) -> Arc<Self> {
-        Arc::new(Self { source: source.to_owned(), course, ranges: Ranges::new(len, connections) })
+        let ranges = Ranges::new(len, connections);
+        let ranges = if let FileCourse::Push(..) = course { ranges.end_first() } else { ranges };
+        Arc::new(Self { source: source.to_owned(), course, ranges })
     }
 
     /// One who joins, over a connection of its own: moves ranges until none is left; how many bytes.

@@ -21,11 +21,11 @@ const LINE: f64 = 150e6;
 const WORTH: u64 = 8 << 20;
 /// Connections at most. Of those that have yet to log in an sshd with its defaults turns some away from the tenth on.
 const CONNECTIONS_MOST: usize = 8;
-/// Bytes per second at which no receiver sums a file, by far: one who begins at its beginning when so much of the end is missing is
-/// still behind those who write it, also as they become fewer.
-const SUMMED: f64 = 2e9;
-/// Bytes of one range.
-const RANGE: std::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
+/// Bytes of one range at most.
+const RANGE_MOST: u64 = 64 << 20;
+/// And at least: who writes goes from one to the next without a rest, who reads does not.
+const WRITTEN_LEAST: u64 = 1 << 20;
+const READ_LEAST: u64 = 4 << 20;
 
 /// Bytes per second that a connection moves at most over a link with this round trip.
 pub(crate) fn ceiling(round_trip: Duration) -> f64 {
@@ -40,9 +40,15 @@ pub(crate) fn connections_worth(bytes: u64, round_trip: Duration) -> usize {
     for_line.min(for_bytes).clamp(1, CONNECTIONS_MOST)
 }
 
+/// Bytes at the end of a file that are written before all others, so that it has its length from the first moment: a receiver
+/// that begins before all is there looks at that first.
+const END: u64 = 64 << 10;
+
 /// The ranges of a file that several write, from when it is known that they are to until all have left.
 pub(crate) struct Ranges {
     len: u64,
+    /// Where those end that are given out one behind the other.
+    next_most: u64,
     /// How many are to write.
     connections: usize,
     state: Mutex<RangesState>,
@@ -58,11 +64,13 @@ struct RangesState {
     returned: Vec<Range<u64>>,
     /// What is not there yet of the ranges that somebody is at.
     at: Vec<Range<u64>>,
-    /// Until a receiver begins to sum at the earliest, from when somebody leaves in haste for its session.
-    way_there: Duration,
+    /// Of whoever leaves in haste.
+    haste: Haste,
     /// Who may come.
     seats: usize,
     at_work: usize,
+    /// Those of them who only wait until what they have sent is confirmed.
+    draining: usize,
     /// Those of them who have nothing to do, and wait for what others may give back.
     waiting: usize,
     /// Somebody broke off.
@@ -70,6 +78,15 @@ struct RangesState {
     /// When the first one began, and when the last one left.
     began: Option<Instant>,
     left: Option<Instant>,
+}
+
+/// What is known of the receiver that somebody in haste leaves for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Haste {
+    /// Until it is at the file, at least.
+    pub(crate) way_there: Duration,
+    /// Bytes per second at which it sums a file at most. So it stays behind those who write the end while it is at the beginning.
+    pub(crate) summed: f64,
 }
 
 /// How long one who writes stays when every range has been given out.
@@ -131,7 +148,16 @@ impl Ranges {
     /// Of a file of so many bytes, for so many connections.
     pub(crate) fn new(len: u64, connections: usize) -> Self {
         let state = RangesState { seats: connections.saturating_sub(1), ..RangesState::default() };
-        Self { len, connections: connections.max(1), state: Mutex::new(state), changed: Condvar::new() }
+        Self { len, next_most: len, connections: connections.max(1), state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The end goes before all others.
+    pub(crate) fn end_first(self) -> Self {
+        let next_most = self.len.saturating_sub(END);
+        if next_most > 0 {
+            self.change(|state| state.returned.push(next_most..self.len));
+        }
+        Self { next_most: if next_most > 0 { next_most } else { self.len }, ..self }
     }
 
     /// Bytes of the file.
@@ -150,7 +176,7 @@ impl Ranges {
 
     fn has_work(&self, state: &RangesState) -> bool {
         matches!(state.stage, Admittance::Expected | Admittance::Open)
-            && (state.next < self.len || !state.returned.is_empty())
+            && (state.next < self.next_most || !state.returned.is_empty())
     }
 
     /// Somebody comes to help, if one more is to. Who fails on the way leaves the place empty: another would most likely fail,
@@ -177,15 +203,15 @@ impl Ranges {
     }
 
     /// The first one is at work, and leaves for the session that proves the file when what is left is soon written by others.
-    pub(crate) fn begin_in_haste(&self, round_trip: Duration) -> RangeWriter<'_> {
+    pub(crate) fn begin_in_haste(&self, haste: Haste) -> RangeWriter<'_> {
         self.open();
-        self.change(|state| state.way_there = round_trip / 2);
+        self.change(|state| state.haste = haste);
         self.one_more(WriterStay::Hastens)
     }
 
     fn one_more(&self, staying: WriterStay) -> RangeWriter<'_> {
         self.change(|state| state.at_work += 1);
-        RangeWriter { ranges: self, at: VecDeque::new(), staying }
+        RangeWriter { ranges: self, at: VecDeque::new(), drains: false, staying }
     }
 
     /// Waits until the file is there; `None` where no help is needed any more. Whoever joins is waited for.
@@ -196,7 +222,7 @@ impl Ranges {
         }
         self.has_work(&state).then(|| {
             state.at_work += 1;
-            RangeWriter { ranges: self, at: VecDeque::new(), staying: WriterStay::Leaves }
+            RangeWriter { ranges: self, at: VecDeque::new(), drains: false, staying: WriterStay::Leaves }
         })
     }
 
@@ -210,7 +236,7 @@ impl Ranges {
         self.has_work(&state).then(|| {
             state.at_work += 1;
             state.began.get_or_insert_with(Instant::now);
-            RangeWriter { ranges: self, at: VecDeque::new(), staying: WriterStay::Waits }
+            RangeWriter { ranges: self, at: VecDeque::new(), drains: false, staying: WriterStay::Waits }
         })
     }
 
@@ -234,7 +260,7 @@ impl Ranges {
         while state.at_work > 0 {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        match state.next >= self.len && state.returned.is_empty() {
+        match state.next >= self.next_most && state.returned.is_empty() {
             true if state.hurt => Written::Mended,
             true => Written::Whole,
             false => Written::Partly,
@@ -248,39 +274,61 @@ impl Ranges {
         Some(self.len as f64 / took.as_secs_f64().max(1e-6))
     }
 
-    /// Whether others have the rest written by the time that a receiver has summed what stands before it.
-    fn is_nearly_written(&self, state: &RangesState) -> bool {
-        let others = state.at_work > 1 + state.waiting && state.returned.is_empty();
-        let front = state.front();
-        let rate = state.began.map_or(0.0, |began| front as f64 / began.elapsed().as_secs_f64().max(1e-6));
-        let under_way: u64 = state.at.iter().map(|range| range.end - range.start).sum();
-        let missing = (self.len - state.next + under_way) as f64;
-        let before = front as f64 / SUMMED + state.way_there.as_secs_f64();
-        others && missing < self.len as f64 / 2.0 && missing < rate * before
-    }
-
-    /// The next range. Large ones at first, since who reads rests for a round trip between two, and small ones in the end, for
-    /// all to end together. Who has `under_way` what is to be confirmed does not wait here.
-    fn take(&self, staying: WriterStay, under_way: bool) -> NextRange {
+    /// Waits until those at work have the rest written by the time that a receiver has summed what stands before it; false
+    /// where that will not be.
+    pub(crate) fn are_nearly_written(&self, haste: Haste) -> bool {
         let mut state = self.lock();
         loop {
-            if state.stage == Admittance::Over || staying == WriterStay::Hastens && self.is_nearly_written(&state) {
+            if state.stage == Admittance::Over {
+                return false;
+            }
+            let all = state.next >= self.next_most && state.returned.is_empty() && state.at.is_empty();
+            if all || state.at_work > state.waiting && self.is_nearly_written(&state, haste) {
+                return true;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether one in haste may leave, as others write the rest.
+    fn may_leave(&self, state: &RangesState) -> bool {
+        let others = state.at_work > 1 + state.waiting + state.draining && state.returned.is_empty();
+        others && self.is_nearly_written(state, state.haste)
+    }
+
+    fn is_nearly_written(&self, state: &RangesState, haste: Haste) -> bool {
+        let missing = state.at.iter().chain(&state.returned).map(|range| range.end - range.start);
+        let missing = (self.next_most.saturating_sub(state.next) + missing.sum::<u64>()) as f64;
+        let written = self.len as f64 - missing;
+        let rate = state.began.map_or(0.0, |began| written / began.elapsed().as_secs_f64().max(1e-6));
+        let before = state.front() as f64 / haste.summed.max(1.0) + haste.way_there.as_secs_f64();
+        missing < self.len as f64 / 2.0 && missing < rate * before
+    }
+
+    /// The next range. Large ones at first, and small ones of so many bytes at `least` in the end, for all to end together.
+    /// Who has `under_way` what is to be confirmed does not wait here.
+    fn take(&self, staying: WriterStay, least: u64, under_way: bool) -> NextRange {
+        let mut state = self.lock();
+        loop {
+            if state.stage == Admittance::Over || staying == WriterStay::Hastens && self.may_leave(&state) {
+                state.draining += 1;
                 return NextRange::None;
             }
             if let Some(range) = state.returned.pop() {
                 state.at.push(range.clone());
                 return NextRange::Some(range);
             }
-            if state.next < self.len {
-                let left = self.len - state.next;
+            if state.next < self.next_most {
+                let left = self.next_most - state.next;
                 let share = left / (2 * self.connections as u64);
                 let begin = state.next;
-                state.next += share.clamp(*RANGE.start(), *RANGE.end()).min(left);
+                state.next += share.clamp(least, RANGE_MOST).min(left);
                 let range = begin..state.next;
                 state.at.push(range.clone());
                 return NextRange::Some(range);
             }
             if staying == WriterStay::Leaves || state.at_work <= 1 + state.waiting {
+                state.draining += 1;
                 return NextRange::None;
             }
             if under_way {
@@ -307,6 +355,8 @@ pub(crate) struct RangeWriter<'a> {
     ranges: &'a Ranges,
     /// What it is at and is not there yet, in the order in which it comes there.
     at: VecDeque<Range<u64>>,
+    /// It takes up no more.
+    drains: bool,
     staying: WriterStay,
 }
 
@@ -327,13 +377,40 @@ impl RangesState {
 }
 
 impl RangeWriter<'_> {
-    /// The next range.
-    fn take(&mut self) -> NextRange {
-        let next = self.ranges.take(self.staying, !self.at.is_empty());
-        if let NextRange::Some(range) = &next {
-            self.at.push_back(range.clone());
+    /// The next range, of so many bytes at least.
+    fn take(&mut self, least: u64) -> NextRange {
+        let next = self.ranges.take(self.staying, least, !self.at.is_empty());
+        match &next {
+            NextRange::Some(range) => self.at.push_back(range.clone()),
+            NextRange::NotYet => {}
+            NextRange::None => self.drains = true,
         }
         next
+    }
+
+    /// Whether it is to leave although so many bytes of its last range are not under way: others take them up.
+    fn leaves(&mut self, left: u64) -> bool {
+        if self.staying != WriterStay::Hastens {
+            return false;
+        }
+        let mut state = self.ranges.lock();
+        let leaves = self.ranges.may_leave(&state);
+        if let Some(last) = self.at.back_mut().filter(|_| leaves) {
+            let rest = last.end - left..last.end;
+            state.came(last, last.end);
+            last.end = rest.start;
+            if last.is_empty() {
+                self.at.pop_back();
+            } else {
+                state.at.push(last.clone());
+            }
+            state.returned.push(rest);
+            state.draining += 1;
+            self.drains = true;
+            drop(state);
+            self.ranges.changed.notify_all();
+        }
+        leaves
     }
 
     /// So many bytes more are there.
@@ -404,7 +481,7 @@ impl RangeWriter<'_> {
         moved: &mut dyn FnMut(usize) -> bool,
     ) -> Result<u64, RangeError> {
         let mut total = 0;
-        while let NextRange::Some(range) = self.take() {
+        while let NextRange::Some(range) = self.take(READ_LEAST) {
             let (mut at, mut ended) = (range.start, false);
             let mut each = |bytes: &[u8]| {
                 here.write_all_at(bytes, at)?;
@@ -435,7 +512,7 @@ struct RangedSource<'a, 'r, S> {
 impl<S: Read + Seek> PieceSource for RangedSource<'_, '_, S> {
     fn next(&mut self, buffer: &mut [u8], _under_way: bool) -> io::Result<Piece> {
         if self.left == 0 {
-            return match self.writer.take() {
+            return match self.writer.take(WRITTEN_LEAST) {
                 NextRange::None => Ok(Piece::End),
                 NextRange::NotYet => Ok(Piece::NotYet),
                 NextRange::Some(range) => {
@@ -444,6 +521,9 @@ impl<S: Read + Seek> PieceSource for RangedSource<'_, '_, S> {
                     Ok(Piece::At(range.start))
                 }
             };
+        }
+        if self.writer.leaves(self.left) {
+            return Ok(Piece::End);
         }
         let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let n = self.source.read(&mut buffer[..most])?;
@@ -465,6 +545,7 @@ impl Drop for RangeWriter<'_> {
         let at = std::mem::take(&mut self.at);
         self.ranges.change(|state| {
             state.at_work -= 1;
+            state.draining -= usize::from(self.drains);
             state.left = Some(Instant::now());
             state.hurt |= !at.is_empty();
             at.iter().for_each(|range| state.came(range, range.end));
@@ -481,7 +562,7 @@ mod tests {
 
     /// The next range, for one who has nothing under way.
     fn take(ranges: &Ranges, staying: WriterStay) -> Option<Range<u64>> {
-        match ranges.take(staying, false) {
+        match ranges.take(staying, READ_LEAST, false) {
             NextRange::Some(range) => Some(range),
             NextRange::NotYet | NextRange::None => None,
         }
@@ -510,10 +591,23 @@ mod tests {
             let mut at = 0;
             for range in take_all(&ranges) {
                 assert_eq!(range.start, at);
-                assert!(range.end - range.start <= *RANGE.end());
+                assert!(range.end - range.start <= RANGE_MOST);
                 at = range.end;
             }
             assert_eq!(at, len);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_has_its_length_first() {
+        for len in [1, END, END + 1, 512 * MIB + 7] {
+            let ranges = Ranges::new(len, 8).end_first();
+            let mut taken = take_all(&ranges);
+            assert_eq!(taken[0].end, len);
+            taken.sort_by_key(|range| range.start);
+            assert_eq!((taken[0].start, taken[taken.len() - 1].end), (0, len));
+            assert!(taken.windows(2).all(|pair| pair[0].end == pair[1].start), "{taken:?}");
+            assert_eq!(ranges.finish(), Written::Whole);
         }
     }
 
@@ -533,12 +627,12 @@ mod tests {
     fn what_one_leaves_another_takes_up() {
         let ranges = Ranges::new(40 * MIB, 2);
         let (first, mut second) = (ranges.begin(), ranges.join().unwrap());
-        let NextRange::Some(left) = second.take() else { panic!("nothing to do") };
+        let NextRange::Some(left) = second.take(READ_LEAST) else { panic!("nothing to do") };
         take_all(&ranges);
         // What has come of it is not brought once more.
         second.came(MIB);
         assert_eq!(ranges.front(), MIB);
-        assert_eq!(ranges.take(WriterStay::Waits, true), NextRange::NotYet);
+        assert_eq!(ranges.take(WriterStay::Waits, READ_LEAST, true), NextRange::NotYet);
         drop(second);
         assert_eq!(take(&ranges, WriterStay::Waits), Some(left.start + MIB..left.end));
         assert_eq!(take(&ranges, WriterStay::Waits), None);
@@ -546,7 +640,7 @@ mod tests {
         assert_eq!(ranges.finish(), Written::Mended);
         let ranges = Ranges::new(40 * MIB, 2);
         let mut alone = ranges.begin();
-        alone.take();
+        alone.take(READ_LEAST);
         take_all(&ranges);
         drop(alone);
         assert_eq!(ranges.finish(), Written::Partly);
@@ -555,45 +649,85 @@ mod tests {
     #[test]
     fn who_is_in_haste_leaves_when_others_will_have_the_rest_written_in_time() {
         let ranges = Ranges::new(512 * MIB, 2);
-        let (hasty, other) = (ranges.begin_in_haste(Duration::ZERO), ranges.join().unwrap());
+        let haste = Haste { way_there: Duration::ZERO, summed: 2e9 };
+        let (hasty, other) = (ranges.begin_in_haste(haste), ranges.join().unwrap());
         // Two hundred megabytes a second, a tenth of what is reckoned with: a tenth may be left.
         let state = |written: u64| RangesState {
             next: written * MIB,
             at_work: 2,
             began: Some(Instant::now() - Duration::from_secs_f64((written * MIB) as f64 / 2e8)),
+            haste,
             ..RangesState::default()
         };
-        let leaves = |state: &RangesState| ranges.is_nearly_written(state);
+        let leaves = |state: &RangesState| ranges.may_leave(state);
         assert!(!leaves(&state(450)) && leaves(&state(470)));
         assert!(
             !leaves(&RangesState { returned: Some(0..MIB).into_iter().collect(), ..state(470) }),
             "somebody has to write it"
         );
         assert!(!leaves(&RangesState { at_work: 1, ..state(470) }), "nobody else is there");
+        assert!(!leaves(&RangesState { draining: 1, ..state(470) }), "nobody else takes up anything");
         let at = |begin: u64, end: u64| Some(begin * MIB..end * MIB).into_iter().collect();
         assert!(!leaves(&RangesState { at: at(400, 512), ..state(512) }), "what was given out is not there yet");
         assert!(leaves(&RangesState { at: at(470, 512), ..state(512) }), "but most of it");
-        let way_there = Duration::from_millis(100);
-        assert!(leaves(&RangesState { way_there, ..state(450) }), "the session takes its time to get there");
+        let haste = Haste { way_there: Duration::from_millis(100), ..haste };
+        assert!(leaves(&RangesState { haste, ..state(450) }), "the session takes its time to get there");
         take_all(&ranges);
-        assert_eq!(take(&ranges, hasty.staying), None);
         drop(hasty);
         drop(other);
         assert_eq!((ranges.finish(), ranges.rate().is_some()), (Written::Whole, true));
     }
 
     #[test]
+    fn who_leaves_in_the_middle_of_a_range_leaves_the_rest_of_it_to_others() {
+        let ranges = Ranges::new(64 * MIB, 2);
+        let haste = Haste { way_there: Duration::from_secs(60), summed: 1e9 };
+        let (mut hasty, mut other) = (ranges.begin_in_haste(haste), ranges.join().unwrap());
+        let NextRange::Some(range) = hasty.take(READ_LEAST) else { panic!("nothing to do") };
+        assert!(!hasty.leaves(range.end - MIB), "most of the file is missing");
+        while ranges.lock().next < ranges.len() {
+            other.take(READ_LEAST);
+        }
+        other.came(ranges.len());
+        hasty.came(MIB);
+        assert!(hasty.leaves(range.end - 2 * MIB) && ranges.front() == MIB);
+        hasty.came(MIB);
+        drop(hasty);
+        assert_eq!(other.take(READ_LEAST), NextRange::Some(2 * MIB..range.end));
+        assert_eq!(other.take(READ_LEAST), NextRange::None);
+        other.came(range.end);
+        drop(other);
+        assert_eq!(ranges.finish(), Written::Whole, "nobody broke off");
+    }
+
+    #[test]
+    fn who_waits_for_the_end_is_told_before_it_and_when_it_will_not_come() {
+        let ranges = Ranges::new(64 * MIB, 2);
+        let haste = Haste { way_there: Duration::from_secs(60), summed: 1e9 };
+        std::thread::scope(|scope| {
+            let told = scope.spawn(|| ranges.are_nearly_written(haste));
+            let mut writer = ranges.begin();
+            while let NextRange::Some(range) = writer.take(READ_LEAST) {
+                writer.came(range.end - range.start);
+            }
+            assert!(told.join().unwrap() && ranges.are_nearly_written(haste));
+        });
+        ranges.end();
+        assert!(!ranges.are_nearly_written(haste));
+    }
+
+    #[test]
     fn all_who_come_wait_for_what_others_leave() {
         let ranges = Ranges::new(40 * MIB, 3);
         let mut hands: Vec<_> = std::iter::repeat_with(|| ranges.come().unwrap()).take(3).collect();
-        let left = hands[0].take();
+        let left = hands[0].take(READ_LEAST);
         take_all(&ranges);
         assert_eq!(ranges.front(), 0, "the first range is missing");
         let broken = hands.remove(0);
         let taken: Vec<_> = std::thread::scope(|scope| {
             let waiting = hands.into_iter().map(|mut hand| {
                 scope.spawn(move || {
-                    let taken = hand.take();
+                    let taken = hand.take(READ_LEAST);
                     hand.came(u64::MAX);
                     taken
                 })

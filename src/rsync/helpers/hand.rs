@@ -11,6 +11,7 @@ use crate::transfer::{
     Answer, Conversation, SendObserver, SendPlan, Sent, Source, TransferError, greet_with, offers, send,
 };
 use crate::transport::Connect;
+use crate::transport::ranges::{Ranges, Written};
 use crate::transport::ssh::Ssh;
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, Kind, Ndx};
@@ -31,12 +32,12 @@ pub(super) fn way<'a>(line: &'a CommandLine, plan: &'a Plan, version: u8) -> Way
 }
 
 /// How the content of files gets there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Conveyance {
+#[derive(Clone, Copy)]
+pub(super) enum Conveyance<'a> {
     /// By the session.
     Session,
-    /// It is there already, and the session only proves it.
-    Staged,
+    /// Others write these ranges of it, and the session only proves it.
+    Staged(&'a Ranges),
 }
 
 /// One who helps.
@@ -45,7 +46,7 @@ pub(super) struct Hand<'a> {
     pub(super) way: &'a Way<'a>,
     pub(super) crew: &'a Crew,
     pub(super) number: usize,
-    pub(super) conveyance: Conveyance,
+    pub(super) conveyance: Conveyance<'a>,
 }
 
 impl Hand<'_> {
@@ -147,7 +148,7 @@ struct HelperWatch<'a> {
     sent: HashMap<Ndx, Brought>,
     /// The far end has complained, perhaps of one of these.
     troubled: bool,
-    conveyance: Conveyance,
+    conveyance: Conveyance<'a>,
 }
 
 impl HelperWatch<'_> {
@@ -165,12 +166,19 @@ impl SendObserver for HelperWatch<'_> {
             self.helper.give_back(*ticket);
             return Answer::Decline;
         }
+        // While somebody may still be writing to it, it is none that could be proven.
+        if let Conveyance::Staged(ranges) = self.conveyance
+            && ranges.finish() != Written::Whole
+        {
+            self.helper.give_back(*ticket);
+            return Answer::Decline;
+        }
         if !self.troubled && self.helper.take(*ticket) { Answer::Send } else { Answer::Decline }
     }
 
     fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
         let mut sent = *sent;
-        if self.conveyance == Conveyance::Staged {
+        if let Conveyance::Staged(_) = self.conveyance {
             // All of it was brought for this.
             sent.literal_bytes += std::mem::take(&mut sent.matched_bytes);
             sent.matches = 0;

@@ -9,7 +9,7 @@ use crate::rsync::operands::{Plan, RemoteHost};
 use crate::rsync::way::{HELPERS_PATIENCE, Way};
 use crate::transfer::help::{Help, Helper, OfferedFile};
 use crate::transport::Connect;
-use crate::transport::ranges::{RangeError, Ranges, Written};
+use crate::transport::ranges::{Haste, RangeError, Ranges, Written};
 use crate::transport::ssh::Ssh;
 use crate::transport::ssh::sftp::Sftp;
 use protocol::args::Options;
@@ -23,6 +23,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Smaller files are not worth the logins.
 pub(super) const LEAST: u64 = 32 << 20;
+/// Round trips from when a session begins until its receiver is at the file: a channel, the command, the greeting, the list.
+const WAY_THERE: u32 = 4;
+/// Bytes per second at which no machine sums a file by the quickest checksum.
+const SUMMED: f64 = 5e9;
 /// Between the arrivals of two: an sshd turns some away where many have yet to log in.
 const ARRIVAL: Duration = Duration::from_millis(30);
 
@@ -74,7 +78,7 @@ impl RangedPush {
         let (partial_dir, base) = (Some(unheard_of()), line.options.clone());
         let options = Options { partial_dir, relative: false, no_implied_dirs: false, ..base };
         let line = CommandLine { options, ..line.clone() };
-        let (ranges, target) = (Ranges::new(len, connections), OnceLock::new());
+        let (ranges, target) = (Ranges::new(len, connections).end_first(), OnceLock::new());
         Self { line, plan: plan.clone(), version, crew: crew.clone(), ranges, connections, target }
     }
 
@@ -149,14 +153,13 @@ impl RangedPush {
             self.crew.ends(0);
             return Ok(());
         };
-        let staged = self.place(&sftp, &file.entry.name).and_then(|target| {
+        let proven = self.place(&sftp, &file.entry.name).and_then(|target| {
             // The session's connection logs in meanwhile.
-            let (staged, ssh) = thread::scope(|scope| {
-                let ssh = scope.spawn(|| self.log_in());
-                (self.stage(&mut sftp, &target, file), ssh.join())
+            let proven = thread::scope(|scope| {
+                let proven = scope.spawn(|| self.prove(helper, &round, self.log_in()?));
+                let staged = self.stage(&mut sftp, &target, file).inspect_err(|_| self.ranges.end());
+                staged.and(proven.join().unwrap_or_else(|_| Err("a thread of the session panicked".to_owned())))
             });
-            let proven =
-                staged.and_then(|bytes| self.prove(helper, &round, (ssh.unwrap_or(Err(String::new()))?, bytes)));
             // What the session has given its name is not there any more.
             let _ = sftp.remove(&target);
             let _ = target.parent().map(|dir| sftp.remove_dir(dir));
@@ -164,48 +167,61 @@ impl RangedPush {
         });
         self.crew.ends(0);
         helper.finish(&[*ticket]);
-        staged
+        proven
     }
 
-    /// Where the file is to be written for a session to find it.
+    /// Where the file is to be written for a session to find it, in a directory that is made for it.
     fn place(&self, sftp: &Sftp, name: &[u8]) -> Result<PathBuf, String> {
         let destination = Path::new(OsStr::from_bytes(self.plan.destination.as_deref().unwrap_or_default()));
-        let is_dir = sftp.is_dir(destination).map_err(|error| error.to_string())?;
-        let path = if is_dir { destination.join(OsStr::from_bytes(name)) } else { destination.to_owned() };
         let aside = OsStr::from_bytes(self.line.options.partial_dir.as_deref().unwrap_or_default());
+        let name = Path::new(OsStr::from_bytes(name)).file_name().ok_or("no name")?;
+        // Where one can be made in it, the destination is a directory.
+        let within = destination.join(aside);
+        if sftp.new_dir(&within, 0o700).is_ok() {
+            return Ok(within.join(name));
+        }
+        let is_dir = sftp.is_dir(destination).map_err(|error| error.to_string())?;
+        let path = if is_dir { destination.join(name) } else { destination.to_owned() };
         let (dir, leaf) = (path.parent().unwrap_or(Path::new("")), path.file_name().ok_or("no name")?);
-        Ok(dir.join(aside).join(leaf))
+        let aside = dir.join(aside);
+        sftp.new_dir(&aside, 0o700).map_err(|error| format!("{}: {error}", aside.display()))?;
+        Ok(aside.join(leaf))
     }
 
-    /// Has it written; gives its bytes.
-    fn stage(&self, sftp: &mut Sftp, target: &Path, file: &OfferedFile) -> Result<u64, String> {
-        let there = |error| format!("{}: {error}", target.display());
-        let dir = target.parent().ok_or("no directory")?;
-        sftp.new_dir(dir, 0o700).map_err(there)?;
-        let opened = sftp.open_to_write(target, Some(0o600)).map_err(there)?;
+    /// Has it written.
+    fn stage(&self, sftp: &mut Sftp, target: &Path, file: &OfferedFile) -> Result<(), String> {
+        let opened = sftp.open_to_write(target, Some(0o600));
+        let opened = opened.map_err(|error| format!("{}: {error}", target.display()))?;
         let mut source = (file.open)().map_err(|error| error.to_string())?;
         let _ = self.target.set(target.to_owned());
         let written = self.ranges.begin().write(&mut source, sftp.in_pieces(opened), &mut |_| true);
         written.map_err(|error| error.to_string())?;
         match self.ranges.finish() {
-            Written::Whole => Ok(file.entry.len),
+            Written::Whole => Ok(()),
             // Whoever broke off may still be writing to it.
             Written::Mended | Written::Partly => Err("those who wrote ranges broke off".to_owned()),
         }
     }
 
-    /// An ordinary session that finds it.
-    fn prove(
-        &self,
-        helper: &Helper<'_, OfferedFile>,
-        round: &[HelpOffer],
-        (ssh, bytes): (Option<Ssh>, u64),
-    ) -> Result<(), String> {
+    /// An ordinary session that finds it; begun before the last of it is written.
+    fn prove(&self, helper: &Helper<'_, OfferedFile>, round: &[HelpOffer], mut ssh: Option<Ssh>) -> Result<(), String> {
+        let round_trip = ssh.as_ref().and_then(Connect::round_trip).unwrap_or_default();
+        if !self.ranges.are_nearly_written(Haste { way_there: round_trip * WAY_THERE, summed: SUMMED }) {
+            return Ok(());
+        }
         let way = way(&self.line, &self.plan, self.version);
-        let hand = Hand { helper, way: &way, crew: &self.crew, number: 0, conveyance: Conveyance::Staged };
-        let link = way.connect(&mut { ssh }, &|_| {}).map_err(|failure| failure.text)?;
-        helper.count(bytes, 0);
-        hand.session(link, round)
+        let conveyance = Conveyance::Staged(&self.ranges);
+        let hand = Hand { helper, way: &way, crew: &self.crew, number: 0, conveyance };
+        let link = way.connect(&mut ssh, &|_| {}).map_err(|failure| failure.text)?;
+        // Beside those who write.
+        if !self.crew.begins(self.connections, &link.closer) {
+            link.closer.close();
+            return Ok(());
+        }
+        helper.count(self.ranges.len(), 0);
+        let done = hand.session(link, round);
+        self.crew.ends(self.connections);
+        done
     }
 }
 
