@@ -6,9 +6,12 @@ use crate::support::processes::{descendants, signal};
 use crate::support::sshd::Sshd;
 use crate::support::tools::require;
 use crate::support::wait::wait_until;
-use crate::tables::{Age, Row, TARGET, Table, expect_all_proven};
+use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven};
 use pysmurf_archiver::bench::link::{Relay, Terms};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -161,12 +164,19 @@ impl LongLink {
         self.place.tree().0.keys().any(|name| String::from_utf8_lossy(name).contains(".archiver-partial-"))
     }
 
+    /// The file that several are moving, once some of it is there.
+    fn unfinished(&self) -> Option<PathBuf> {
+        let tree = self.place.tree();
+        let mut aside = tree.files().filter(|(name, _)| String::from_utf8_lossy(name).contains(".archiver-partial-"));
+        let path = self.place.archive().join(OsStr::from_bytes(aside.next()?.0));
+        // It may have its length before its bytes.
+        let there = fs::metadata(&path).ok()?.blocks() * 512;
+        (there > 10 << 20).then_some(path)
+    }
+
     /// Whether several are moving a file.
     fn writes(&self) -> bool {
-        self.place
-            .tree()
-            .files()
-            .any(|(name, stand)| String::from_utf8_lossy(name).contains(".archiver-partial-") && stand.len > 10 << 20)
+        self.unfinished().is_some()
     }
 
     /// The server's processes, one for each connection that is logged in: those for SFTP, or the others; the oldest first.
@@ -257,6 +267,75 @@ fn a_pull_by_several_is_proven_by_the_registered_sum() {
     assert_eq!(table.copied(), 1, "{}", over.log);
     assert!(over.log.contains("it has changed since it was registered"), "{}", over.log);
     assert!(link.place.tree().files().count() == 1, "{:?}", link.place.tree());
+}
+
+/// What several have written to stock stands where it stands: it is proven there and gets its name, and is not written again.
+#[test]
+fn what_several_wrote_is_not_written_again() {
+    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", SFTP)) else { return };
+    let table = Table::new(server, "split_in_place", Age::V1);
+    let rows = [link.row(40)];
+    let run = Run::start(link.command(&table));
+    table.insert(&rows);
+    let mut written = None;
+    wait_until("several write it", || {
+        written = link.unfinished().and_then(|path| fs::metadata(path).ok());
+        written.is_some()
+    });
+    wait_until("it is recorded", || table.copied() == 1);
+    run.terminate().0.expect(0);
+    expect_all_proven(&link.place, &table, &rows);
+    let (source, copy) = [rows[0].path.clone(), link.place.archive().join(FOLDER).join("f40.g3")]
+        .map(|path| fs::metadata(path).unwrap())
+        .into();
+    assert_eq!(copy.ino(), written.unwrap().ino());
+    assert_eq!((copy.mode(), copy.mtime()), (source.mode(), source.mtime()));
+    assert!(!link.aside(), "{:?}", link.place.tree());
+}
+
+/// That several have written all of a file is no proof, either: one that has changed since it was registered gets no name.
+#[test]
+fn what_several_wrote_is_proven_by_the_registered_sum() {
+    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", SFTP)) else { return };
+    let table = Table::new(server, "split_changed", Age::V1);
+    let rows = [link.row(33), link.row(34)];
+    let mut bytes = fs::read(&rows[1].path).unwrap();
+    bytes[20 << 20] ^= 1;
+    fs::write(&rows[1].path, bytes).unwrap();
+    table.insert(&rows);
+    let mut command = link.command(&table);
+    command.arg("--once");
+    let over = Run::to_end(command);
+    assert!(over.log.contains("Several wrote"), "{}", over.log);
+    assert_eq!(table.copied(), 1, "{}", over.log);
+    assert!(over.log.contains("it has changed since it was registered"), "{}", over.log);
+    assert!(!link.place.archive().join(FOLDER).join("f34.g3").exists());
+}
+
+/// Whoever else gives a file the name meanwhile keeps it: other bytes have the copy go to another name, and the same ones are it.
+#[test]
+fn a_name_that_is_taken_meanwhile_is_left_alone() {
+    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", SFTP)) else { return };
+    let table = Table::new(server, "split_taken", Age::V1);
+    let folder = link.place.archive().join(FOLDER);
+    let run = Run::start(link.command(&table));
+    for (at, (mib, same)) in [(40, false), (41, true)].into_iter().enumerate() {
+        let row = link.row(mib);
+        let name = folder.join(row.path.file_name().unwrap());
+        table.insert(std::slice::from_ref(&row));
+        wait_until("several write it", || link.writes());
+        if same {
+            fs::copy(&row.path, &name).unwrap();
+        } else {
+            fs::write(&name, b"other bytes").unwrap();
+        }
+        wait_until("it is recorded", || table.copied() == at + 1);
+        let copy = if same { name.clone() } else { folder.join("f40.g3.1") };
+        assert_eq!(md5_of(&copy), row.md5);
+        assert!(same || fs::read(&name).unwrap() == b"other bytes");
+    }
+    run.terminate().0.expect(0);
+    assert!(!link.aside() && link.place.tree().files().count() == 3, "{:?}", link.place.tree());
 }
 
 /// A single large file, and then the run is over: it went over several sessions, too, unless one alone is wished for.
