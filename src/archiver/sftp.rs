@@ -166,8 +166,15 @@ impl Delivery<'_> {
             }
             Some(_) => return Ok(Verdict::Taken),
         }
-        make_way(self.sftp, &self.base, &name, self.terms.settings.chmod.as_ref(), dirs)
-            .map_err(|error| refuse(self, error))?;
+        let folder = place.parent().unwrap_or(&self.base);
+        if !dirs.contains(folder) {
+            match make_way(self.sftp, &self.base, folder, self.terms.settings.chmod.as_ref()) {
+                Ok(true) => {}
+                Ok(false) => return Err(refuse(self, SftpError::Absent)),
+                Err(error) => return Err(refuse(self, error)),
+            }
+            dirs.insert(folder.to_owned());
+        }
         let mut temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
         let mut outcome = self.write(job, &temp, &place, &meta);
         if matches!(outcome, Ok(Ok(Verdict::Open))) {
@@ -373,27 +380,44 @@ impl Delivery<'_> {
     }
 }
 
-/// Makes the directories on the way to `name` that are missing; `dirs` are known to be there.
-pub(super) fn make_way(
-    sftp: &mut Sftp,
-    base: &Path,
-    name: &str,
-    chmod: Option<&Chmod>,
-    dirs: &mut HashSet<PathBuf>,
-) -> Result<(), SftpError> {
-    for (at, _) in name.match_indices('/') {
-        let dir = base.join(&name[..at]);
-        if dirs.contains(&dir) {
-            continue;
-        }
-        let mode = dir_mode(chmod);
-        if sftp.make_dir(&dir, mode)? && chmod.is_some() {
-            // The server's umask may have taken some away.
-            sftp.set_if_it_may_be(&dir, mode, None)?;
-        }
-        dirs.insert(dir);
+/// Makes a directory beneath the base and those above it that are missing; false where the base is. From below upwards, since
+/// mostly none or one is missing.
+pub(super) fn make_way(sftp: &mut Sftp, base: &Path, dir: &Path, chmod: Option<&Chmod>) -> Result<bool, SftpError> {
+    let above: Vec<&Path> = dir.ancestors().take_while(|dir| *dir != base && dir.starts_with(base)).collect();
+    if above.is_empty() {
+        return Ok(true);
     }
-    Ok(())
+    let mut missing = 0;
+    for dir in &above {
+        if make_beneath(sftp, dir, chmod)? {
+            break;
+        }
+        missing += 1;
+    }
+    if missing == above.len() {
+        return Ok(false);
+    }
+    for dir in above[..missing].iter().rev() {
+        if !make_beneath(sftp, dir, chmod)? {
+            return Err(SftpError::Absent);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes a directory; false where the one above it is not there.
+fn make_beneath(sftp: &mut Sftp, dir: &Path, chmod: Option<&Chmod>) -> Result<bool, SftpError> {
+    let mode = dir_mode(chmod);
+    match sftp.make_dir_blindly(dir, mode) {
+        Err(SftpError::Absent) => Ok(false),
+        made => {
+            if made? && chmod.is_some() {
+                // The server's umask may have taken some away.
+                sftp.set_if_it_may_be(dir, mode, None)?;
+            }
+            Ok(true)
+        }
+    }
 }
 
 /// A source that is summed as it is read.

@@ -1,14 +1,14 @@
 //! Files of a batch that several move to where an ordinary session will find them, and what has become of each.
 
+use super::new_file::NewFile;
 use super::{FileCourse, PAYS, SharedFile, SharedFiles, Sharing, moved};
 use crate::archiver::ArchiverSettings;
 use crate::archiver::flight::Job;
-use crate::archiver::terms::{SessionTerms, dir_mode};
+use crate::archiver::terms::SessionTerms;
 use crate::archiver::unfinished::kept;
 use crate::transport::Connect;
 use crate::transport::ranges::{Haste, RangeError, Written, connections_worth};
 use crate::transport::ssh::sftp::{OpenedFile, Sftp, SftpError};
-use protocol::chmod::Chmod;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -157,7 +157,17 @@ impl<'a> Staging<'a> {
         let new = !job.headway.has_begun();
         let mut begun = self.offer(shared, prospect).ok_or(Staged::Not)?;
         begun.is_new = new;
-        match self.make(job, &target) {
+        let made = NewFile { job, path: &target, terms: self.terms }.make_by_command(self.connect);
+        if made == Some(false) {
+            begun.shared.ranges.end();
+            begun.conclude();
+            return Err(Staged::Not);
+        }
+        if made.is_some() {
+            job.headway.is_staged();
+            begun.shared.ranges.open();
+        }
+        match self.open(job, &target, made.is_some()) {
             Ok(Some(ours)) => {
                 job.headway.is_staged();
                 begun.shared.ranges.open();
@@ -201,13 +211,17 @@ impl<'a> Staging<'a> {
         })
     }
 
-    /// Makes the file that is to be written, over a connection of our own; `None` where it is not to be.
-    fn make(&mut self, job: &Job, target: &Path) -> Result<Option<(OpenedFile, Sftp)>, StagingError> {
+    /// Opens the file that is to be written, over a connection of our own, and makes it if it is not `made`; `None` where it
+    /// is not to be.
+    fn open(&mut self, job: &Job, target: &Path, made: bool) -> Result<Option<(OpenedFile, Sftp)>, StagingError> {
         let mut sftp = self.sftp()?;
         let guard = self.terms.guard(sftp.closer());
-        let made = make(&mut sftp, job, target, &self.terms.settings);
+        let opened = match made {
+            true => sftp.open_to_write(target, None).map(Some),
+            false => NewFile { job, path: target, terms: self.terms }.make(&mut sftp),
+        };
         drop(guard);
-        match made.map_err(|error| StagingError::of(RangeError::Far(error), target))? {
+        match opened.map_err(|error| StagingError::of(RangeError::Far(error), target))? {
             Some(file) => Ok(Some((file, sftp))),
             None => {
                 self.sharing.keep(sftp);
@@ -322,75 +336,6 @@ impl StagingError {
         match error {
             RangeError::Far(error) if !error.is_of_the_line() => Self::Refused(why),
             _ => Self::Broken(why),
-        }
-    }
-}
-
-/// Makes the file where a session of this job will find it, in as few round trips as it takes; `None` where something stands
-/// at its place already, or an earlier session has begun.
-fn make(sftp: &mut Sftp, job: &Job, path: &Path, settings: &ArchiverSettings) -> Result<Option<OpenedFile>, SftpError> {
-    const MODE: Option<u32> = Some(0o600);
-    let name = job.place.variant(job.variant);
-    let base = PathBuf::from(&settings.data_dir);
-    let aside = path.parent().unwrap_or(&base);
-    match sftp.new_dir(aside, 0o700) {
-        // Where its directory is not there, nor is the file.
-        Err(SftpError::Absent) => {
-            let above = aside.parent().unwrap_or(&base);
-            if !make_above(sftp, &base, above, settings.chmod.as_ref())? {
-                return Ok(None);
-            }
-            sftp.make_dir_blindly(aside, 0o700)?;
-        }
-        Err(error) if error.is_of_the_line() => return Err(error),
-        made => {
-            if sftp.stat(&base.join(&name))?.is_some() {
-                if made.is_ok() {
-                    let _ = sftp.remove_dir(aside);
-                }
-                return Ok(None);
-            }
-        }
-    }
-    match sftp.open_to_write(path, MODE) {
-        Err(error) if !error.is_of_the_line() && sftp.stat(path)?.is_some() => Ok(None),
-        file => file.map(Some),
-    }
-}
-
-/// Makes a directory beneath the base and those above it that are missing; false where the base is. From below upwards, since
-/// mostly none or one is missing.
-fn make_above(sftp: &mut Sftp, base: &Path, dir: &Path, chmod: Option<&Chmod>) -> Result<bool, SftpError> {
-    let above: Vec<&Path> = dir.ancestors().take_while(|dir| *dir != base && dir.starts_with(base)).collect();
-    let mut missing = 0;
-    for dir in &above {
-        if make_beneath(sftp, dir, chmod)? {
-            break;
-        }
-        missing += 1;
-    }
-    if missing == above.len() {
-        return Ok(false);
-    }
-    for dir in above[..missing].iter().rev() {
-        if !make_beneath(sftp, dir, chmod)? {
-            return Err(SftpError::Absent);
-        }
-    }
-    Ok(true)
-}
-
-/// Makes a directory; false where the one above it is not there.
-fn make_beneath(sftp: &mut Sftp, dir: &Path, chmod: Option<&Chmod>) -> Result<bool, SftpError> {
-    let mode = dir_mode(chmod);
-    match sftp.make_dir_blindly(dir, mode) {
-        Err(SftpError::Absent) => Ok(false),
-        made => {
-            if made? && chmod.is_some() {
-                // The server's umask may have taken some away.
-                sftp.set_if_it_may_be(dir, mode, None)?;
-            }
-            Ok(true)
         }
     }
 }

@@ -140,7 +140,7 @@ impl PieceSource for Onward<'_> {
 
 /// A file system at the far end.
 pub struct Sftp {
-    // Before the line: it is shut down on it.
+    // Before the line, on which it is.
     sftp: ssh2::Sftp,
     line: Dialled,
     stall_limit: Duration,
@@ -645,6 +645,13 @@ impl Sftp {
             ErrorCode::Session(sys::LIBSSH2_ERROR_SFTP_PROTOCOL) => SftpError::Failed(error.message().to_owned()),
             ErrorCode::Session(_) => SftpError::Lost(error.message().to_owned()),
         }
+    }
+}
+
+impl Drop for Sftp {
+    /// Without a farewell, which would cost a round trip: files were closed, and the server sees the end.
+    fn drop(&mut self) {
+        let _ = self.line.tcp.shutdown(Shutdown::Both);
     }
 }
 
