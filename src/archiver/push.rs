@@ -1,6 +1,6 @@
 //! A batch pushed to a program at the far end: the file list without a staging tree, and who answers for what.
 
-mod naming;
+mod renames;
 mod source;
 
 use super::acknowledging::is_acknowledgement;
@@ -21,7 +21,6 @@ use crate::status::Failure;
 use crate::transfer::Sent;
 use crate::transfer::{Answer, Listing, SendObserver, SendPlan, greet, send};
 use crate::transport::Connect;
-use naming::Naming;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
@@ -29,6 +28,7 @@ use protocol::flist::{FileEntry, FileList, IdNames, Kind, Ndx};
 use protocol::item::ItemFlags;
 use protocol::mux::Message;
 use protocol::sender::Request;
+use renames::Renames;
 use source::PushSource;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
@@ -90,7 +90,7 @@ fn send_batch(
         in_place: in_place(&staged, jobs.len(), terms),
         staged,
         sharing,
-        naming: Naming::default(),
+        renames: Renames::default(),
         by_ndx: Vec::new(),
         verdicts: vec![Verdict::Open; jobs.len()],
         stages: vec![JobStage::Listed; jobs.len()],
@@ -170,7 +170,7 @@ struct PushWatch<'a> {
     staged: StagedFiles,
     /// The jobs whose files are listed by the names that they have as unfinished ones.
     in_place: Vec<bool>,
-    naming: Naming,
+    renames: Renames,
     sharing: &'a mut Sharing,
     by_ndx: Vec<Option<usize>>,
     verdicts: Vec<Verdict>,
@@ -244,12 +244,12 @@ impl PushWatch<'_> {
         let (job, settings) = (&self.jobs[at], &self.terms.settings);
         let base = Path::new(&settings.data_dir);
         let names = (base.join(kept(&settings.aside, job)), base.join(job.place.variant(job.variant)));
-        self.naming.begin(at, names, self.sharing, self.terms);
+        self.renames.begin(at, names, self.sharing, self.terms);
     }
 
     /// Waits for the names; what has one is proven, and what has none the next session goes on with.
     fn have_named(&mut self) {
-        let named = std::mem::take(&mut self.naming).end(self.sharing);
+        let named = std::mem::take(&mut self.renames).end(self.sharing);
         for at in (0..self.jobs.len()).filter(|at| self.in_place[*at]) {
             match self.verdicts[at] {
                 Verdict::Open if named.contains(&at) => {

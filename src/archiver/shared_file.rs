@@ -10,7 +10,7 @@
 //! To log in takes ten round trips. So those who are to help set out when the far end has answered for the first time, and log
 //! in with the connection by which the file is made once the first has.
 
-mod new_file;
+mod file_to_stage;
 mod staging;
 
 use super::flight::Job;

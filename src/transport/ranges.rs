@@ -3,7 +3,7 @@
 //! A stock sshd takes no more of one connection than a window of its channel per round trip, so over a long link a
 //! connection alone uses a part of it. How many a file is worth follows from the round trip, before its first byte.
 
-use super::ssh::sftp::{Piece, PieceSource, Pieces, ReadRanges, SftpError};
+use super::ssh::sftp::{NextPiece, PieceSource, Pieces, ReadRanges, SftpError};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -510,20 +510,20 @@ struct RangedSource<'a, 'r, S> {
 }
 
 impl<S: Read + Seek> PieceSource for RangedSource<'_, '_, S> {
-    fn next(&mut self, buffer: &mut [u8], _under_way: bool) -> io::Result<Piece> {
+    fn next(&mut self, buffer: &mut [u8], _under_way: bool) -> io::Result<NextPiece> {
         if self.left == 0 {
             return match self.writer.take(WRITTEN_LEAST) {
-                NextRange::None => Ok(Piece::End),
-                NextRange::NotYet => Ok(Piece::NotYet),
+                NextRange::None => Ok(NextPiece::End),
+                NextRange::NotYet => Ok(NextPiece::NotYet),
                 NextRange::Some(range) => {
                     self.source.seek(SeekFrom::Start(range.start))?;
                     self.left = range.end - range.start;
-                    Ok(Piece::At(range.start))
+                    Ok(NextPiece::At(range.start))
                 }
             };
         }
         if self.writer.leaves(self.left) {
-            return Ok(Piece::End);
+            return Ok(NextPiece::End);
         }
         let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let n = self.source.read(&mut buffer[..most])?;
@@ -532,7 +532,7 @@ impl<S: Read + Seek> PieceSource for RangedSource<'_, '_, S> {
             return Err(io::Error::other("it became shorter while it was read"));
         }
         self.ended = n > 0 && !(self.moved)(n);
-        if self.ended { Err(io::ErrorKind::Interrupted.into()) } else { Ok(Piece::Bytes(n)) }
+        if self.ended { Err(io::ErrorKind::Interrupted.into()) } else { Ok(NextPiece::Bytes(n)) }
     }
 
     fn confirmed(&mut self, bytes: usize) {

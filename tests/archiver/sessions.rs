@@ -274,22 +274,26 @@ fn a_pull_by_several_is_proven_by_the_registered_sum() {
 fn what_several_wrote_is_not_written_again() {
     let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", SFTP)) else { return };
     let table = Table::new(server, "split_in_place", Age::V1);
-    let rows = [link.row(40)];
-    let run = Run::start(link.command(&table));
-    table.insert(&rows);
-    let mut written = None;
-    wait_until("several write it", || {
-        written = link.unfinished().and_then(|path| fs::metadata(path).ok());
-        written.is_some()
-    });
-    wait_until("it is recorded", || table.copied() == 1);
-    run.terminate().0.expect(0);
+    let rows = [40, 41].map(|mib| link.row(mib));
+    // Made by a command, and by SFTP.
+    for (at, chmod) in [None, Some("F640")].into_iter().enumerate() {
+        let mut command = link.command(&table);
+        command.args(chmod.map(|chmod| format!("--chmod={chmod}")));
+        let run = Run::start(command);
+        table.insert(&rows[at..=at]);
+        let mut written = None;
+        wait_until("several write it", || {
+            written = link.unfinished().and_then(|path| fs::metadata(path).ok());
+            written.is_some()
+        });
+        wait_until("it is recorded", || table.copied() == at + 1);
+        run.terminate().0.expect(0);
+        let copy = link.place.archive().join(FOLDER).join(rows[at].path.file_name().unwrap());
+        let (source, copy) = (fs::metadata(&rows[at].path).unwrap(), fs::metadata(copy).unwrap());
+        assert_eq!((copy.ino(), copy.mtime()), (written.unwrap().ino(), source.mtime()));
+        assert_eq!(copy.mode(), if chmod.is_some() { 0o100640 } else { source.mode() });
+    }
     expect_all_proven(&link.place, &table, &rows);
-    let (source, copy) = [rows[0].path.clone(), link.place.archive().join(FOLDER).join("f40.g3")]
-        .map(|path| fs::metadata(path).unwrap())
-        .into();
-    assert_eq!(copy.ino(), written.unwrap().ino());
-    assert_eq!((copy.mode(), copy.mtime()), (source.mode(), source.mtime()));
     assert!(!link.aside(), "{:?}", link.place.tree());
 }
 
@@ -326,7 +330,9 @@ fn a_name_that_is_taken_meanwhile_is_left_alone() {
         table.insert(std::slice::from_ref(&row));
         wait_until("several write it", || link.writes());
         if same {
-            fs::copy(&row.path, &name).unwrap();
+            let own = link.place.path("own");
+            fs::copy(&row.path, &own).unwrap();
+            fs::rename(own, &name).unwrap();
         } else {
             fs::write(&name, b"other bytes").unwrap();
         }

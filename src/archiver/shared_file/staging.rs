@@ -1,6 +1,6 @@
 //! Files of a batch that several move to where an ordinary session will find them, and what has become of each.
 
-use super::new_file::NewFile;
+use super::file_to_stage::FileToStage;
 use super::{FileCourse, PAYS, SharedFile, SharedFiles, Sharing, moved};
 use crate::archiver::ArchiverSettings;
 use crate::archiver::flight::Job;
@@ -8,9 +8,9 @@ use crate::archiver::terms::SessionTerms;
 use crate::archiver::unfinished::kept;
 use crate::transport::Connect;
 use crate::transport::ranges::{Haste, RangeError, Written, connections_worth};
-use crate::transport::ssh::sftp::{OpenedFile, Sftp, SftpError};
+use crate::transport::ssh::sftp::{OpenedFile, Sftp};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -157,7 +157,7 @@ impl<'a> Staging<'a> {
         let new = !job.headway.has_begun();
         let mut begun = self.offer(shared, prospect).ok_or(Staged::Not)?;
         begun.is_new = new;
-        let made = NewFile { job, path: &target, terms: self.terms }.make_by_command(self.connect);
+        let made = FileToStage { job, path: &target, terms: self.terms }.make_by_command(self.connect);
         if made == Some(false) {
             begun.shared.ranges.end();
             begun.conclude();
@@ -218,7 +218,7 @@ impl<'a> Staging<'a> {
         let guard = self.terms.guard(sftp.closer());
         let opened = match made {
             true => sftp.open_to_write(target, None).map(Some),
-            false => NewFile { job, path: target, terms: self.terms }.make(&mut sftp),
+            false => FileToStage { job, path: target, terms: self.terms }.make(&mut sftp),
         };
         drop(guard);
         match opened.map_err(|error| StagingError::of(RangeError::Far(error), target))? {

@@ -103,7 +103,7 @@ const RANGES_FOLLOW: bool = cfg!(whole_packets);
 
 /// What is to be written next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece {
+pub enum NextPiece {
     /// What follows belongs there in the file.
     At(u64),
     /// So many bytes, which stand in the buffer.
@@ -118,7 +118,7 @@ pub enum Piece {
 pub trait PieceSource {
     /// What comes next; bytes go into the buffer. `under_way`: something is still to be confirmed, and only then nothing may
     /// be there yet.
-    fn next(&mut self, buffer: &mut [u8], under_way: bool) -> io::Result<Piece>;
+    fn next(&mut self, buffer: &mut [u8], under_way: bool) -> io::Result<NextPiece>;
 
     /// The server has confirmed so many bytes more.
     fn confirmed(&mut self, bytes: usize);
@@ -128,10 +128,10 @@ pub trait PieceSource {
 struct Onward<'a>(&'a mut dyn FnMut(&mut [u8]) -> io::Result<usize>);
 
 impl PieceSource for Onward<'_> {
-    fn next(&mut self, buffer: &mut [u8], _under_way: bool) -> io::Result<Piece> {
+    fn next(&mut self, buffer: &mut [u8], _under_way: bool) -> io::Result<NextPiece> {
         Ok(match (self.0)(buffer)? {
-            0 => Piece::End,
-            bytes => Piece::Bytes(bytes),
+            0 => NextPiece::End,
+            bytes => NextPiece::Bytes(bytes),
         })
     }
 
@@ -559,10 +559,10 @@ impl Sftp {
             let ahead = self.ahead.min(self.trusted.get());
             while !ended && place.is_none() && end - start < ahead {
                 match source.next(&mut buffer[end..start + ahead], start < end) {
-                    Ok(Piece::Bytes(n)) => end += n,
-                    Ok(Piece::At(offset)) => place = Some(offset),
-                    Ok(Piece::NotYet) => break,
-                    Ok(Piece::End) => ended = true,
+                    Ok(NextPiece::Bytes(n)) => end += n,
+                    Ok(NextPiece::At(offset)) => place = Some(offset),
+                    Ok(NextPiece::NotYet) => break,
+                    Ok(NextPiece::End) => ended = true,
                     Err(error) => return Ok(Err(error)),
                 }
                 if let Some(offset) = place.take_if(|_| start == end) {

@@ -13,7 +13,7 @@ use std::thread::{Builder, JoinHandle};
 
 /// Files that get their names, one after the other.
 #[derive(Default)]
-pub(super) struct Naming {
+pub(super) struct Renames {
     under_way: Option<UnderWay>,
     /// The jobs whose files have them.
     named: Vec<usize>,
@@ -25,7 +25,7 @@ struct UnderWay {
     _guard: LinkGuard,
 }
 
-impl Naming {
+impl Renames {
     /// Has the file of a job get its name, where nothing has that. It does not where no connection is at hand.
     pub(super) fn begin(
         &mut self,

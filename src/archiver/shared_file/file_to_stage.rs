@@ -18,13 +18,13 @@ const SCRIPT: &str = "[ -d \"$1\" ] || exit 3; for f in \"$3\" \"$4\"; do [ -e \
 const NOT_MADE: i32 = 3;
 
 /// A file of a job that is to be made.
-pub(super) struct NewFile<'a> {
+pub(super) struct FileToStage<'a> {
     pub(super) job: &'a Job,
     pub(super) path: &'a Path,
     pub(super) terms: &'a SessionTerms,
 }
 
-impl NewFile<'_> {
+impl FileToStage<'_> {
     /// By a command over the connection that is there, while those for SFTP still log in: whether it was made, or is not to
     /// be, as something stands at its place already or an earlier session has begun. `None` where commands cannot be run.
     pub(super) fn make_by_command(&self, connect: &mut dyn Connect) -> Option<bool> {
