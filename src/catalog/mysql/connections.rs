@@ -46,7 +46,7 @@ const IN_STEP: &str = "SET SESSION wsrep_sync_wait=1";
 const STAND: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_cluster_state_uuid')";
 
 pub(super) struct Connections {
-    doors: Vec<ServerDoor>,
+    addresses: Vec<AddressOpts>,
     /// By which of them we come at present.
     at: AtomicUsize,
     /// The cluster to which the first node belonged, where there are several.
@@ -59,7 +59,7 @@ pub(super) struct Connections {
 }
 
 /// How one address is connected to.
-struct ServerDoor {
+struct AddressOpts {
     address: ServerAddress,
     opts: Opts,
     /// Without TLS, for a server that does not offer it where it is not insisted upon.
@@ -68,7 +68,7 @@ struct ServerDoor {
     is_plain: AtomicBool,
 }
 
-impl ServerDoor {
+impl AddressOpts {
     fn new(address: &ServerAddress, server: &DatabaseServer, setup: Vec<&str>) -> Self {
         let mode = server.tls_mode();
         let opts = OptsBuilder::default()
@@ -119,7 +119,7 @@ impl std::error::Error for Stranger {}
 /// A connection in use, and its place among the few.
 pub(super) struct TakenConnection<'a> {
     conn: Conn,
-    /// By which door it came.
+    /// By which address it came.
     at: usize,
     _place: SemaphorePermit<'a>,
 }
@@ -135,9 +135,9 @@ impl Connections {
     }
 
     fn with(server: &DatabaseServer, setup: Vec<&str>) -> Self {
-        let door = |address| ServerDoor::new(address, server, setup.clone());
+        let opts = |address| AddressOpts::new(address, server, setup.clone());
         Self {
-            doors: server.addresses.iter().map(door).collect(),
+            addresses: server.addresses.iter().map(opts).collect(),
             at: AtomicUsize::new(0),
             cluster: OnceLock::new(),
             server: server.clone(),
@@ -155,8 +155,8 @@ impl Connections {
     /// After an error on a connection made by the address `at`: where it shows that the node does not serve, new connections are
     /// made by the next. One that was lost shows nothing: to log in does.
     pub(super) fn move_on(&self, at: usize, error: &Error) {
-        if self.doors.len() > 1 && does_not_serve(error) && !is_gone(error) {
-            let next = (at + 1) % self.doors.len();
+        if self.addresses.len() > 1 && does_not_serve(error) && !is_gone(error) {
+            let next = (at + 1) % self.addresses.len();
             let _ = self.at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
@@ -186,18 +186,18 @@ impl Connections {
 
     /// By the address at hand, or the first of the others that serves.
     async fn log_in(&self) -> Result<Conn, Error> {
-        if let [only] = &self.doors[..] {
+        if let [only] = &self.addresses[..] {
             return only.log_in().await;
         }
         let first = self.at();
-        let limit = CONNECT_LIMIT / u32::try_from(self.doors.len()).unwrap_or(u32::MAX);
-        let mut shut = Vec::new();
-        for number in (0..self.doors.len()).map(|step| (first + step) % self.doors.len()) {
-            let Some(door) = self.doors.get(number) else { break };
-            let why = match within(limit, "connection", self.log_in_to_cluster(door)).await {
+        let limit = CONNECT_LIMIT / u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
+        let mut unserved = Vec::new();
+        for number in (0..self.addresses.len()).map(|step| (first + step) % self.addresses.len()) {
+            let Some(opts) = self.addresses.get(number) else { break };
+            let why = match within(limit, "connection", self.log_in_to_cluster(opts)).await {
                 Ok(conn) => {
-                    if !shut.is_empty() {
-                        tracing::warn!("The database is asked by way of {} now: {}", door.address, shut.join("; "));
+                    if !unserved.is_empty() {
+                        tracing::warn!("The database is asked by way of {} now: {}", opts.address, unserved.join("; "));
                         self.at.store(number, Ordering::Relaxed);
                     }
                     return Ok(conn);
@@ -205,29 +205,29 @@ impl Connections {
                 Err(error) if does_not_serve(&error) => words_of(error),
                 Err(error) => return Err(error),
             };
-            shut.push(format!("{}: {why}", door.address));
+            unserved.push(format!("{}: {why}", opts.address));
         }
-        Err(Error::Io(IoError::Io(io::Error::other(shut.join("; ")))))
+        Err(Error::Io(IoError::Io(io::Error::other(unserved.join("; ")))))
     }
 
     /// Why nobody serves at which of several addresses.
-    pub(super) async fn shut(&self) -> Vec<String> {
-        let mut shut = Vec::new();
-        for door in self.doors.iter().skip_while(|_| self.doors.len() == 1) {
-            match within(CONNECT_LIMIT, "connection", self.log_in_to_cluster(door)).await {
+    pub(super) async fn unserved(&self) -> Vec<String> {
+        let mut unserved = Vec::new();
+        for opts in self.addresses.iter().skip_while(|_| self.addresses.len() == 1) {
+            match within(CONNECT_LIMIT, "connection", self.log_in_to_cluster(opts)).await {
                 Ok(conn) => {
                     let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
                 }
-                Err(error) => shut.push(format!("{}: {}", door.address, words_of(error))),
+                Err(error) => unserved.push(format!("{}: {}", opts.address, words_of(error))),
             }
         }
-        shut
+        unserved
     }
 
     /// Logs in where there are several addresses: they must be nodes of one cluster, or rows would be read from one server and
     /// recorded at another.
-    async fn log_in_to_cluster(&self, door: &ServerDoor) -> Result<Conn, Error> {
-        let mut conn = door.log_in().await?;
+    async fn log_in_to_cluster(&self, opts: &AddressOpts) -> Result<Conn, Error> {
+        let mut conn = opts.log_in().await?;
         let stand: Vec<mysql_async::Row> = conn.query(STAND).await?;
         let of = |name: &str| {
             let word = |row: &mysql_async::Row, index| text(row.as_ref(index)).ok().flatten().unwrap_or_default();
@@ -236,7 +236,7 @@ impl Connections {
         let Some(cluster) = of("wsrep_cluster_state_uuid") else {
             let why = format!(
                 "{} is no node of a Galera cluster, and several addresses are for the nodes of one; name one address",
-                door.address
+                opts.address
             );
             return Err(Error::Other(Stranger(why).into()));
         };
@@ -247,7 +247,7 @@ impl Connections {
         let known = self.cluster.get_or_init(|| cluster.clone());
         if *known != cluster {
             let why =
-                format!("{} is a node of another cluster ({cluster}, not {known}); name nodes of one", door.address);
+                format!("{} is a node of another cluster ({cluster}, not {known}); name nodes of one", opts.address);
             return Err(Error::Other(Stranger(why).into()));
         }
         Ok(conn)
