@@ -138,7 +138,7 @@ pub(in crate::catalog) async fn init_db(server: &DatabaseServer) -> Result<Vec<C
 /// Makes our indexes where they are absent. A large table takes longer than a call is waited for, so nothing limits it.
 pub(in crate::catalog) async fn make_indexes(server: &DatabaseServer) -> Result<Vec<Created>, CatalogError> {
     let connections = Connections::new(server);
-    let mut conn = connections.alone().await.map_err(|error| connections.refusal(error))?;
+    let mut conn = connections.alone().await.map_err(|error| connections.refusal(error))?.conn;
     let made = async {
         let Some(table) = table::find(&mut conn, &DEFAULT_TABLES).await? else { return Ok(None) };
         indexes::create(&mut conn, &table.name).await.map(Some)
