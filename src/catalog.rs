@@ -350,7 +350,8 @@ pub trait Catalog: Send + Sync + 'static {
         false
     }
 
-    /// Takes our turn at that link: tells how it goes, and hears what may be used of it.
+    /// Takes our turn at that link: tells how it goes, and hears what may be used of it. [`CatalogError::Setup`] where the
+    /// database refuses it to us, and not only is away.
     fn link_turn(&self, news: LinkNews) -> impl Future<Output = Result<LinkGrant, CatalogError>> + Send {
         let _ = news;
         async { Ok(LinkGrant::default()) }

@@ -171,7 +171,7 @@ impl<'a> Queue<'a> {
     }
 
     /// The same by way of another node.
-    fn mover_by(&self, mut command: Command, url: &str) -> Run {
+    pub(crate) fn mover_by(&self, mut command: Command, url: &str) -> Run {
         command.args([
             "--db",
             url,

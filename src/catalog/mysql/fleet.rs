@@ -457,19 +457,27 @@ impl FleetTables for MySqlFleet {
     }
 
     async fn link_turn(&self, link: &FarLink, taker: TurnTaker) -> Result<Option<LinkTurn>, CatalogError> {
-        self.write(|conn| {
+        let taken = self.write(|conn| {
             on(conn, async |conn| {
                 conn.query_drop("BEGIN").await?;
                 if !fence(conn, &taker.mover).await? {
                     conn.query_drop("ROLLBACK").await?;
-                    return Ok(None);
+                    return Ok(Ok(None));
                 }
-                let turn = links::turn(conn, link, &taker).await?;
-                conn.query_drop("COMMIT").await?;
-                Ok(Some(turn))
+                match links::turn(conn, link, &taker).await {
+                    Err(Error::Server(error)) if let Some(remedy) = links::remedy(error.code) => {
+                        conn.query_drop("ROLLBACK").await?;
+                        Ok(Err(self.connections.words(&format!("{}; {remedy}", error.message))))
+                    }
+                    turn => {
+                        let turn = turn?;
+                        conn.query_drop("COMMIT").await?;
+                        Ok(Ok(Some(turn)))
+                    }
+                }
             })
-        })
-        .await
+        });
+        taken.await?.map_err(CatalogError::Setup)
     }
 
     fn name(&self) -> String {
