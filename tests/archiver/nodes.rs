@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "nodes/away.rs"]
+mod away;
 #[path = "nodes/listing.rs"]
 mod listing;
 
