@@ -196,20 +196,7 @@ impl MySqlCatalog {
         if !self.run(async |conn| nodes::exist(conn).await).await? {
             return Ok(0);
         }
-        let (more, given): (String, Vec<Value>) = match which {
-            Retry::All => (String::new(), Vec::new()),
-            Retry::Ids(ids) => {
-                (format!("AND id IN ({})", vec!["?"; ids.len()].join(", ")), ids.iter().map(|id| id.0.into()).collect())
-            }
-            Retry::Pattern(pattern) => ("AND path LIKE ? ESCAPE '|'".to_owned(), vec![Retry::like(pattern).into()]),
-        };
-        let rows = format!(
-            "fleet_trouble AS t JOIN {} AS f ON f.id=t.row_id WHERE t.table_name=? AND {} {more}",
-            quote(&self.table.name),
-            self.targets()
-        );
-        let values: Vec<Value> =
-            std::iter::once(Value::from(&self.table.name)).chain(self.target_values()).chain(given).collect();
+        let (rows, values) = self.troubled(which);
         let most = self.selection.max_attempts;
         let given_up = format!(
             "SELECT COUNT(DISTINCT t.row_id) FROM {rows} AND f.failed_copy_attempts < {most} \
@@ -668,9 +655,7 @@ impl Catalog for MySqlCatalog {
             Some(_) => Vec::new(),
             None => self.notes_of_rows(which, limit).await?,
         };
-        if *which == Retry::All {
-            notes.extend(self.given_up_here(limit - notes.len().min(limit)).await?);
-        }
+        notes.extend(self.given_up_at_nodes(which, limit.saturating_sub(notes.len())).await?);
         Ok(notes)
     }
 
