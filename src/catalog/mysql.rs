@@ -39,8 +39,8 @@ use self::table::{DEFAULT_TABLES, Table, quote};
 use super::fleet::{Fleet, FleetStand, NODE, boot_time};
 use super::nodes::{NO_RELAY_TABLE, NO_TABLES, StorageNode};
 use super::{
-    Catalog, CatalogError, Claimed, CopyPlace, Database, DatabaseServer, FailedSide, FarLink, Hold, Keeping, Layout,
-    LinkGrant, LinkNews, Looked, Md5, Note, Options, Outcome, RecordId, Retry, Selection, Settled, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Database, DatabaseServer, FailedSide, FarLink, FedRows, Hold, Keeping,
+    Layout, LinkGrant, LinkNews, Looked, Md5, Note, Options, Outcome, RecordId, Retry, Selection, Settled, Totals,
 };
 
 pub(super) use self::links::limit_link;
@@ -388,7 +388,7 @@ impl MySqlCatalog {
             None => some("path", "failed_copy_attempts", &waiting, 1),
             Some(rows) if let Some(feed) = rows.node.feed() => {
                 let of = format!(
-                    "{} AND p.row_id > ? AND p.row_id <= ? AND {} AND {} < ?",
+                    "{} AND id > ? AND id <= ? AND {} AND {} < ?",
                     rows.proven_at(feed),
                     rows.lacks(feed),
                     rows.attempts_relayed()
@@ -573,6 +573,10 @@ impl Catalog for MySqlCatalog {
             })
         });
         Ok(Looked::new(rows.collect::<Result<_, _>>()?, limit, RecordId(last), ended))
+    }
+
+    async fn fed_since(&self, since: Option<f64>) -> Result<Option<FedRows>, CatalogError> {
+        self.rows_fed_since(since).await
     }
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {

@@ -58,8 +58,8 @@ pub(crate) use timecodes::{Complete, NewFile, QUIET, TimecodeStand};
 use super::fleet::{Fleet, FleetExtent, FleetStand, boot_time};
 use super::nodes::{NO_RELAY_TABLE, NO_TABLES, RelayFeed, StorageNode};
 use super::{
-    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FarLink, Hold, Keeping, LinkGrant, LinkNews, Looked,
-    Note, Options, Pending, RecordId, Retry, Selection, Settled, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FarLink, FedRows, Hold, Keeping, LinkGrant, LinkNews,
+    Looked, Note, Options, Pending, RecordId, Retry, Selection, Settled, Totals,
 };
 
 /// What a local file's row must be so that no storage node needs the file.
@@ -267,6 +267,10 @@ impl Catalog for SqliteCatalog {
             Some((held, lanes)) => fleet::ours(looked, &held, lanes),
             None => looked,
         })
+    }
+
+    async fn fed_since(&self, since: Option<f64>) -> Result<Option<FedRows>, CatalogError> {
+        self.rows_fed_since(since).await
     }
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {

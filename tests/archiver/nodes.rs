@@ -54,7 +54,7 @@ impl Site {
         Self::with(names, common, table)
     }
 
-    fn with(
+    pub(crate) fn with(
         (names, relayed): (&[&'static str], &[(&'static str, &'static str)]),
         common: &str,
         table: Option<Table<'static>>,

@@ -111,24 +111,25 @@ pub(super) async fn unfit(conn: &mut Conn, table: &str) -> Result<Option<String>
 /// Creates the tables where they are absent.
 pub(super) async fn init(server: &DatabaseServer, extent: FleetExtent) -> Result<Vec<Created>, CatalogError> {
     let connections = Connections::new(server);
-    let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
-    let made = connections
-        .run(conn, async |conn| {
-            let Some(table) = super::table::find(conn, &super::DEFAULT_TABLES).await? else {
-                return Ok(Err("there is no table of files".to_owned()));
-            };
-            if let Some(why) = unfit(conn, &table.name).await? {
-                return Ok(Err(why));
+    let mut conn = connections.alone().await.map_err(|error| connections.refusal(error))?.conn;
+    let making = async {
+        let Some(table) = super::table::find(&mut conn, &super::DEFAULT_TABLES).await? else {
+            return Ok(Err("there is no table of files".to_owned()));
+        };
+        if let Some(why) = unfit(&mut conn, &table.name).await? {
+            return Ok(Err(why));
+        }
+        // An index of many proofs takes longer than a call is waited for, so nothing limits it.
+        conn.query_drop(super::indexes::UNLIMITED).await?;
+        match create(&mut conn, extent).await {
+            Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => {
+                Ok(Err(format!("{}; grant CREATE on it to user {}", error.message, server.user)))
             }
-            match create(conn, extent).await {
-                Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => {
-                    Ok(Err(format!("{}; grant CREATE on it to user {}", error.message, server.user)))
-                }
-                made => made.map(Ok),
-            }
-        })
-        .await?;
-    connections.close().await;
+            made => made.map(Ok),
+        }
+    };
+    let made = making.await.map_err(|error| connections.unavailable(error))?;
+    let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
     made.map_err(|why| CatalogError::Setup(format!("Database {}: {why}", Database::Mysql(server.clone()))))
 }
 

@@ -28,9 +28,18 @@ pub(super) fn exist(connection: &Connection) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// Index of the moments of proofs.
+pub(super) const MOMENTS: &str = "fleet_proof_at";
+
 /// Whether there is a table that says which of them are relayed.
 pub(super) fn know_relays(connection: &Connection) -> Result<bool, Error> {
     has(connection, RELAY_TABLE)
+}
+
+/// Whether there is an index of the moments of proofs.
+pub(super) fn has_moments(connection: &Connection) -> Result<bool, Error> {
+    let there = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = ?";
+    connection.prepare_cached(there)?.query_row([MOMENTS], |row| row.get::<_, i64>(0)).map(|indexes| indexes > 0)
 }
 
 fn has(connection: &Connection, table: &str) -> Result<bool, Error> {
@@ -50,6 +59,9 @@ pub(super) fn create(transaction: &Transaction<'_>) -> Result<Vec<(&'static str,
     }
     // By which it is known whose copy stands at a place.
     transaction.execute_batch("CREATE INDEX IF NOT EXISTS fleet_proof_place ON fleet_proof (node, path)")?;
+    // By which a relay finds what was proven of late, of whatever rows.
+    transaction
+        .execute_batch(&format!("CREATE INDEX IF NOT EXISTS {MOMENTS} ON fleet_proof (at, node, table_name)"))?;
     Ok(created)
 }
 
