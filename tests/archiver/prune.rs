@@ -396,3 +396,25 @@ fn what_may_go_is_listed_and_why_the_rest_may_not() {
     assert!(roots.contains("0 files of") && roots.contains("is not beneath --source-root"), "{roots}");
     assert!(good.0.exists() && changed.0.exists());
 }
+
+/// The first page of files is not all that is looked at.
+#[test]
+fn what_another_row_waits_for_stays_however_many_files_go() {
+    let place = Place::make();
+    let sync = Sync::new(&place);
+    let files: Vec<_> = (0..200).map(|n| place.source(format!("file{n}"), 10 + n, n)).collect();
+    for (n, file) in files.iter().enumerate() {
+        sync.add(file, "smurf", &format!("17950/file{n}"), true);
+    }
+    let way = place.path("way");
+    symlink(place.sources(), &way).unwrap();
+    let is_wanted = |n: usize| n % 20 == 7;
+    for (n, (path, md5)) in files.iter().enumerate().filter(|(n, _)| is_wanted(*n)) {
+        // Under its own path, or by way of a link.
+        let path = if n < 100 { path.clone() } else { way.join(path.file_name().unwrap()) };
+        sync.add(&(path, *md5), "timestreams", &format!("17950/also{n}"), true);
+    }
+    let over = sync.run(None, &AT_ONCE, 0);
+    let left: Vec<_> = (0..files.len()).filter(|n| files[*n].0.exists()).collect();
+    assert_eq!(left, (0..files.len()).filter(|n| is_wanted(*n)).collect::<Vec<_>>(), "{}", over.log);
+}

@@ -67,6 +67,15 @@ impl Pruner<'_> {
         let memory = &self.memory;
         files.retain(|file| memory.stays.allows(file.id) && !memory.told.contains_key(&file.id));
         let mut seen = None;
+        if files.len() > PAGE {
+            // What waits for any of them; with each page only what was registered since.
+            let began = Instant::now();
+            let (needed, last) = self.table.needed(&mut files, None).await?;
+            *asked += began.elapsed();
+            seen = Some(last);
+            let free = files.into_iter().zip(needed).filter(|(_, needed)| needed.is_none());
+            files = free.map(|(file, _)| file).collect();
+        }
         while !files.is_empty() {
             if self.control.stop().is_stopped() || shortages.as_ref().is_some_and(|shortages| shortages.are_none()) {
                 return Ok(false);
