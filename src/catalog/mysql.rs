@@ -36,12 +36,13 @@ use self::fleet::MySqlFleet;
 use self::indexes::{INDEX_COPIED, INDEX_FAILED};
 use self::setup::{cluster_size, fleet_rules, have_links, have_nodes, id_step, know_relays, no_table, of_a_cluster};
 use self::table::{DEFAULT_TABLES, Table, quote};
-use super::fleet::{Fleet, FleetStand, NODE, boot_time};
+use super::fleet::{Fleet, FleetStand, NODE};
 use super::nodes::{NO_RELAY_TABLE, NO_TABLES, StorageNode};
 use super::{
     Catalog, CatalogError, Claimed, CopyPlace, Database, DatabaseServer, FailedSide, FarLink, FedRows, Hold, Keeping,
     Layout, LinkGrant, LinkNews, Looked, Md5, Note, Options, Outcome, RecordId, Retry, Selection, Settled, Totals,
 };
+use crate::clock::boot_time;
 
 pub(super) use self::links::limit_link;
 pub(super) use self::setup::{init_db, make_fleet, make_indexes, make_node_tables, reach};

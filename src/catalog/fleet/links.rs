@@ -4,7 +4,8 @@
 //! Nobody takes more than is free: who is to have less gives it back first, and says so in its next turn. So the sum of all is
 //! within the limit, whoever joins. Turns of one link come one after another, for each changes the link's row.
 
-use super::{CatalogError, Fleet, FleetTables, boot_time, fnv};
+use super::{CatalogError, Fleet, FleetTables, fnv};
+use crate::clock::boot_time;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
