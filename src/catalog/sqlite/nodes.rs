@@ -1,6 +1,6 @@
 //! The rows of a target as one of its storage nodes has them before it: what waits there, and what a proof of it makes of a row.
 
-use super::relays;
+use super::relays::{self, MOMENTS};
 use super::row::hex;
 use super::table::{FILES, PATH_LIMIT};
 use crate::catalog::nodes::{NODE_TABLES, RELAY_TABLE, Spread, StorageNode, has_nodes};
@@ -28,18 +28,9 @@ pub(super) fn exist(connection: &Connection) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Index of the moments of proofs.
-pub(super) const MOMENTS: &str = "fleet_proof_at";
-
 /// Whether there is a table that says which of them are relayed.
 pub(super) fn know_relays(connection: &Connection) -> Result<bool, Error> {
     has(connection, RELAY_TABLE)
-}
-
-/// Whether there is an index of the moments of proofs.
-pub(super) fn has_moments(connection: &Connection) -> Result<bool, Error> {
-    let there = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = ?";
-    connection.prepare_cached(there)?.query_row([MOMENTS], |row| row.get::<_, i64>(0)).map(|indexes| indexes > 0)
 }
 
 fn has(connection: &Connection, table: &str) -> Result<bool, Error> {

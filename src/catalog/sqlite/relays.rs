@@ -1,7 +1,6 @@
 //! The rows of a relayed storage node: those that the node which feeds it has proven, and it has not. Nothing is kept of them
 //! but the proofs, so that a node that is new, or was wiped, needs nobody who knew of it.
 
-use super::nodes::{MOMENTS, has_moments};
 use super::table::FILES;
 use super::walk::BOTTOM;
 use super::{SqliteCatalog, columns};
@@ -10,6 +9,15 @@ use crate::catalog::nodes::{FED_PAGE, FED_PAGES, FedRows, RelayFeed, StorageNode
 use crate::catalog::{CatalogError, Settled, Totals};
 use crate::clock::unix_now;
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, params};
+
+/// Index of the moments of proofs.
+pub(super) const MOMENTS: &str = "fleet_proof_at";
+
+/// Whether there is an index of the moments of proofs.
+fn has_moments(connection: &Connection) -> Result<bool, Error> {
+    let there = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = ?";
+    connection.prepare_cached(there)?.query_row([MOMENTS], |row| row.get::<_, i64>(0)).map(|indexes| indexes > 0)
+}
 
 /// Failures at this node to make a copy of the proven one that there is: one that was proven later is another chance.
 pub(super) fn attempts(node: &StorageNode) -> String {
