@@ -427,7 +427,7 @@ fn a_file_that_is_wanted_again_while_it_is_read_stays() {
     let place = Place::make();
     let sync = Sync::new(&place);
     let large = place.sources().join("large");
-    File::create(&large).unwrap().set_len(2 << 30).unwrap();
+    File::create(&large).unwrap().set_len(1 << 30).unwrap();
     let large = (large.clone(), md5_of(&large));
     let small = place.source("small", 100, 1);
     for (file, name) in [(&large, "large"), (&small, "small")] {

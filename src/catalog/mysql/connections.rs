@@ -165,7 +165,16 @@ impl Connections {
     pub(super) fn move_on(&self, at: usize, error: &Error) {
         if self.addresses.len() > 1 && does_not_serve(error) && !is_gone(error) {
             let next = (at + 1) % self.addresses.len();
-            let _ = self.at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+            if self.at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+                && let (Some(from), Some(to)) = (self.addresses.get(at), self.addresses.get(next))
+            {
+                tracing::warn!(
+                    "The database is asked by way of {} now: {}: {}",
+                    to.address,
+                    from.address,
+                    words_of(error)
+                );
+            }
             self.forget_idle(at);
         }
     }
@@ -220,7 +229,7 @@ impl Connections {
                     }
                     return Ok(MadeConnection { conn, at: number });
                 }
-                Err(error) if does_not_serve(&error) => words_of(error),
+                Err(error) if does_not_serve(&error) => words_of(&error),
                 Err(error) => return Err(error),
             };
             unserved.push(format!("{}: {why}", opts.address));
@@ -237,7 +246,7 @@ impl Connections {
                     let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
                     None
                 }
-                Err(error) => Some(format!("{}: {}", opts.address, words_of(error))),
+                Err(error) => Some(format!("{}: {}", opts.address, words_of(&error))),
             });
         join_all(asked).await.into_iter().flatten().collect()
     }
@@ -331,7 +340,7 @@ impl Connections {
 
     pub(super) fn unavailable(&self, error: Error) -> CatalogError {
         let database = Database::Mysql(self.server.clone()).to_string();
-        CatalogError::Unavailable { database, why: words_of(error) }
+        CatalogError::Unavailable { database, why: words_of(&error) }
     }
 
     /// What is wrong with the database, with its name.
@@ -423,7 +432,7 @@ fn does_not_serve(error: &Error) -> bool {
 }
 
 /// The driver's own words repeat themselves.
-fn words_of(error: Error) -> String {
+fn words_of(error: &Error) -> String {
     match error {
         Error::Server(ServerError { code, message, .. }) => format!("{message} (error {code})"),
         Error::Io(IoError::Io(error)) => error.to_string(),
