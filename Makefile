@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks fleet fleet-galera night beside-socs monitor-load beside-monitor faults soak power-cut fuzz deny sbom reproducible miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency benchmarks fleet fleet-galera node-away night beside-socs monitor-load beside-monitor faults soak power-cut fuzz deny sbom reproducible miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -11,6 +11,9 @@ fleet: ## 100,000 rows of 40 sources, three archivers, one killed every 5 s: eac
 	scripts/install-missing
 	scripts/release
 	scripts/fleet --compare 1,2,4
+
+node-away: ## A storage node of two is away for SECONDS (300) while rows come, and comes back with an empty disk: both complete, nothing deleted early
+	ARCHIVER_AWAY=$(or $(SECONDS),300) cargo test $(QUIET) --locked --workspace --test archiver away_and_then_wiped -- --nocapture
 
 fleet-galera: ## The same in a Galera cluster of three that loses nodes and connections; its state goes by our own rsync
 	scripts/install-missing --peers

@@ -28,7 +28,7 @@ pub(crate) use fleet::{
     NodeDebt, SESSIONS_MOST, Serves, TargetBacklog, TargetLanes,
 };
 pub use names::strangers;
-pub use nodes::{NodeNames, RelayFeed, Spread, StorageNode};
+pub use nodes::{FedRows, NodeNames, RelayFeed, Spread, StorageNode};
 pub use note::{Keeping, NOTES, Note};
 pub use open::{AnyCatalog, init_db, inspect, make_fleet, make_indexes, make_node_tables, open, reach};
 pub(crate) use open::{fleet_stand, limit_link};
@@ -350,7 +350,8 @@ pub trait Catalog: Send + Sync + 'static {
         false
     }
 
-    /// Takes our turn at that link: tells how it goes, and hears what may be used of it.
+    /// Takes our turn at that link: tells how it goes, and hears what may be used of it. [`CatalogError::Setup`] where the
+    /// database refuses it to us, and not only is away.
     fn link_turn(&self, news: LinkNews) -> impl Future<Output = Result<LinkGrant, CatalogError>> + Send {
         let _ = news;
         async { Ok(LinkGrant::default()) }
@@ -364,6 +365,14 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Looks at some thousands of rows above `after`, for at most `limit` that wait: short, however long the table is.
     fn look(&self, after: RecordId, limit: usize) -> impl Future<Output = Result<Looked, CatalogError>> + Send;
+
+    /// Of a storage node that another one feeds: rows that one has proven from this moment on and this one lacks, and until
+    /// when that is seen, both in unix seconds by the clock that the proofs have; without a moment, none yet. `None` where
+    /// only looks through all rows find them.
+    fn fed_since(&self, since: Option<f64>) -> impl Future<Output = Result<Option<FedRows>, CatalogError>> + Send {
+        let _ = since;
+        async { Ok(None) }
+    }
 
     /// At most `limit` waiting rows with an id above `after`, in order of id. May go through the table, look by look.
     fn pending(

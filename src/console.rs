@@ -127,6 +127,17 @@ pub(crate) struct Retried {
     pub(crate) known: Vec<Note>,
 }
 
+impl Retried {
+    /// Why they had failed, for programs.
+    pub(crate) fn reasons(&self) -> Vec<serde_json::Value> {
+        let one = |note: &Note| {
+            let why = note.reason.as_ref().map(|(_, why)| why);
+            serde_json::json!({"id": note.id.0, "path": note.path, "node": note.node, "why": why})
+        };
+        self.known.iter().map(one).collect()
+    }
+}
+
 impl Console {
     /// For an archive whose table is asked so often, and that moves at the limit's rate.
     pub(crate) fn new(identity: ArchiveIdentity, poll: Duration, limit: Limit) -> Self {

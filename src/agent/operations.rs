@@ -3,7 +3,7 @@
 use super::ArchiverAgent;
 use crate::catalog::{RecordId, Retry, Totals};
 use crate::clock::unix_now;
-use crate::console::{ConsoleError, LimitOrder, Retried};
+use crate::console::{ConsoleError, LimitOrder};
 use crate::ocs::agent::AgentHandle;
 use crate::ocs::operation::{OpOutcome, Operation, Param, ParamKind, Params};
 use crate::ocs::session::OpSession;
@@ -243,13 +243,9 @@ impl ArchiverAgent {
             (None, Some(pattern)) => Retry::Pattern(pattern.to_owned()),
             (None, None) => Retry::All,
         };
-        let Retried { rows, known } = self.console.retry(&which).await.map_err(at_work)?;
-        let reasons: Vec<_> = known
-            .iter()
-            .map(|note| json!({"id": note.id.0, "path": note.path, "why": note.reason.as_ref().map(|(_, why)| why)}))
-            .collect();
-        session.set_data(json!({"rows": rows, "reasons": reasons}));
-        Ok(Retry::told(rows))
+        let retried = self.console.retry(&which).await.map_err(at_work)?;
+        session.set_data(json!({"rows": retried.rows, "reasons": retried.reasons()}));
+        Ok(Retry::told(retried.rows))
     }
 
     async fn pending(self: Arc<Self>, session: OpSession) -> OpOutcome {

@@ -5,13 +5,14 @@ use super::control::Control;
 use super::flight::Flight;
 use super::sessions::SessionPermits;
 use super::shared_file::SharedFiles;
-use crate::catalog::{Catalog, LinkGrant, LinkNews, LinkWay};
+use crate::catalog::{Catalog, CatalogError, LinkGrant, LinkNews, LinkWay};
 use crate::status::Progress;
 use crate::throttle::Rate;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Turns that may fail before the first one has come through: then it works without a share, rather than not at all.
+/// Turns that may fail one after another before that is told. Where the database refuses them, and the first one has not come
+/// through, it works without a share from then on, rather than not at all.
 const TRIES: u32 = 5;
 /// Until the next one.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -52,19 +53,16 @@ impl<C: Catalog> LinkKeeper<C> {
                 Ok(grant) => {
                     self.apply(&grant, last.as_ref());
                     let again = grant.again;
-                    last = Some(grant);
+                    (last, failed) = (Some(grant).filter(|grant| !grant.outside), 0);
                     again
                 }
+                // It joins anew.
+                Err(CatalogError::Lost(_)) => AGAIN,
                 Err(error) => {
                     failed += 1;
                     tracing::debug!(%error, "No turn at the link");
-                    if last.is_none() && failed == TRIES {
-                        tracing::warn!(
-                            event = "link_not_shared",
-                            "{error}; it goes on without a share of the link to the storage node. Grant SELECT, INSERT, UPDATE and \
-                             DELETE on tables fleet_link and fleet_share"
-                        );
-                        self.permits.limit_to(usize::MAX);
+                    if failed == TRIES {
+                        self.tell(&error, last.is_some());
                     }
                     AGAIN
                 }
@@ -75,6 +73,31 @@ impl<C: Catalog> LinkKeeper<C> {
                 // What is under way keeps to what it has.
                 () = self.control.stop().stopped() => return,
             }
+        }
+    }
+
+    /// Why there are no turns. `has_share`: there was one before.
+    fn tell(&self, error: &CatalogError, has_share: bool) {
+        match (error, has_share) {
+            (CatalogError::Setup(_), false) => {
+                tracing::warn!(
+                    event = "link_not_shared",
+                    "{error}. Until then it goes on without a share of the link to the storage node"
+                );
+                self.permits.limit_to(usize::MAX);
+            }
+            (CatalogError::Setup(_), true) => tracing::warn!(
+                event = "link_not_shared",
+                "{error}. Until then it goes on with the share of the link to the storage node that it had last"
+            ),
+            (_, false) => tracing::warn!(
+                event = "link_unknown",
+                "{error}. Nothing goes over the link to the storage node before the database has told our share of it; it goes on trying"
+            ),
+            (_, true) => tracing::warn!(
+                event = "link_unknown",
+                "{error}. It goes on with the share of the link to the storage node that it had last, and asks again"
+            ),
         }
     }
 

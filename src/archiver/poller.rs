@@ -33,6 +33,9 @@ const MARGIN: i64 = 1000;
 const BOTTOM_EVERY: Duration = Duration::from_secs(300);
 /// Of rows that become due at any age a round begins at the bottom when so many times as long has gone by as the last one took.
 const ROUNDS_SHARE: u32 = 20;
+/// How long before it was asked last what another node has proven since is asked for again: a proof may have its moment up to
+/// two time limits of a transaction before it is seen, and from another clock.
+const FED_MARGIN: f64 = 60.0;
 /// How long a pass looks at older rows before it looks at new ones.
 const SLICE: Duration = Duration::from_millis(200);
 /// The longest rest between two passes of one round.
@@ -41,6 +44,8 @@ const REST_MOST: Duration = Duration::from_millis(100);
 const LARGE: u64 = 16 << 20;
 /// Where passes take long, the shorter of the last two, that many times as long is rested before one is made for new rows alone.
 const REST_SHARE: u32 = 10;
+/// Older rows proven of late that are remembered beside the rounds.
+const FED_MOST: usize = 10_000;
 /// How long looking at the files of a page may take beyond what one may; a slow file system must not stop the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -115,6 +120,17 @@ struct Memory {
     claimed: Claimed,
     /// How long the last pass took.
     took: Duration,
+    /// Of a storage node that another one feeds.
+    fed: FedMemory,
+}
+
+/// What is known of the proofs of the node that feeds ours.
+#[derive(Default)]
+struct FedMemory {
+    /// Until when they were asked for, where that is known without going through all rows.
+    until: Option<f64>,
+    /// Older rows that it has proven of late, still to be seen.
+    due: BTreeSet<RecordId>,
 }
 
 /// The last round that began at the bottom.
@@ -258,6 +274,7 @@ impl<C: Catalog> Poller<C> {
             asking: Asking::new(Instant::now()),
             claimed: Claimed::Unsettled,
             took: Duration::ZERO,
+            fed: FedMemory::default(),
         }
     }
 
@@ -270,8 +287,10 @@ impl<C: Catalog> Poller<C> {
             *turns = Turns { seen: self.settings.above, left: BTreeSet::new() };
         }
         let every = match (&self.settings.fed_from, took) {
-            // Another node proves rows of any age.
-            (Some(_), Some(took)) => (took * ROUNDS_SHARE).max(self.settings.poll).min(BOTTOM_EVERY),
+            // Another node proves rows of any age, and nothing else tells of them.
+            (Some(_), Some(took)) if memory.fed.until.is_none() => {
+                (took * ROUNDS_SHARE).max(self.settings.poll).min(BOTTOM_EVERY)
+            }
             _ => BOTTOM_EVERY,
         };
         if troubles != before || (began.elapsed() >= every && memory.course.round_is_over()) {
@@ -381,6 +400,7 @@ impl<C: Catalog> Poller<C> {
             // What waits no more, somebody else has settled.
             turns.left.retain(|id| pass.met.contains(id));
         } else {
+            self.look_at_fed(memory, &mut pass, &mut batch).await?;
             let (mut after, mut ended) = (memory.course.fresh(), false);
             while !ended {
                 let looked = self.look(after, memory, &mut pass, &mut batch).await?;
@@ -390,6 +410,37 @@ impl<C: Catalog> Poller<C> {
         }
         self.hand_over(&mut batch).await;
         Ok(pass)
+    }
+
+    /// Looks at older rows that the node which feeds ours has proven of late, for as long as a slice.
+    async fn look_at_fed(
+        &self,
+        memory: &mut Memory,
+        pass: &mut Pass,
+        batch: &mut GrowingBatch,
+    ) -> Result<(), CatalogError> {
+        if self.settings.fed_from.is_none() {
+            return Ok(());
+        }
+        let since = memory.fed.until.map(|until| until - FED_MARGIN);
+        let fed = self.catalog.fed_since(since).await?;
+        memory.fed.until = fed.as_ref().map(|fed| fed.until);
+        let fresh = memory.course.fresh();
+        for id in fed.into_iter().flat_map(|fed| fed.ids).filter(|id| *id <= fresh && !self.flight.has_row(*id)) {
+            match memory.fed.due.len() < FED_MOST {
+                true => drop(memory.fed.due.insert(id)),
+                false => memory.course.see_again(id),
+            }
+        }
+        let began = Instant::now();
+        while let Some(id) = memory.fed.due.pop_first() {
+            let looked = self.look(RecordId(id.0.saturating_sub(1)), memory, pass, batch).await?;
+            memory.fed.due = memory.fed.due.split_off(&RecordId(looked.until.0.saturating_add(1)));
+            if began.elapsed() >= SLICE {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Looks at a page of rows, and takes those into flight that can be.

@@ -18,6 +18,7 @@ pub(super) use stand::{BacklogCount, DEBTS_MOST};
 pub(crate) use stand::{FleetStand, MoverStand, NodeDebt, TargetBacklog, TargetLanes};
 
 use super::CatalogError;
+use crate::clock::boot_time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -545,12 +546,6 @@ fn new_name() -> String {
     // The hasher's keys are the system's random numbers.
     let random = || RandomState::new().hash_one(std::process::id());
     format!("{host}.{:016x}{:016x}", random(), random())
-}
-
-/// Since the machine was started, also while it slept.
-pub(super) fn boot_time() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// What people are told of a mover.

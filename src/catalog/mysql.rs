@@ -36,12 +36,13 @@ use self::fleet::MySqlFleet;
 use self::indexes::{INDEX_COPIED, INDEX_FAILED};
 use self::setup::{cluster_size, fleet_rules, have_links, have_nodes, id_step, know_relays, no_table, of_a_cluster};
 use self::table::{DEFAULT_TABLES, Table, quote};
-use super::fleet::{Fleet, FleetStand, NODE, boot_time};
+use super::fleet::{Fleet, FleetStand, NODE};
 use super::nodes::{NO_RELAY_TABLE, NO_TABLES, StorageNode};
 use super::{
-    Catalog, CatalogError, Claimed, CopyPlace, Database, DatabaseServer, FailedSide, FarLink, Hold, Keeping, Layout,
-    LinkGrant, LinkNews, Looked, Md5, Note, Options, Outcome, RecordId, Retry, Selection, Settled, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Database, DatabaseServer, FailedSide, FarLink, FedRows, Hold, Keeping,
+    Layout, LinkGrant, LinkNews, Looked, Md5, Note, Options, Outcome, RecordId, Retry, Selection, Settled, Totals,
 };
+use crate::clock::boot_time;
 
 pub(super) use self::links::limit_link;
 pub(super) use self::setup::{init_db, make_fleet, make_indexes, make_node_tables, reach};
@@ -196,20 +197,7 @@ impl MySqlCatalog {
         if !self.run(async |conn| nodes::exist(conn).await).await? {
             return Ok(0);
         }
-        let (more, given): (String, Vec<Value>) = match which {
-            Retry::All => (String::new(), Vec::new()),
-            Retry::Ids(ids) => {
-                (format!("AND id IN ({})", vec!["?"; ids.len()].join(", ")), ids.iter().map(|id| id.0.into()).collect())
-            }
-            Retry::Pattern(pattern) => ("AND path LIKE ? ESCAPE '|'".to_owned(), vec![Retry::like(pattern).into()]),
-        };
-        let rows = format!(
-            "fleet_trouble AS t JOIN {} AS f ON f.id=t.row_id WHERE t.table_name=? AND {} {more}",
-            quote(&self.table.name),
-            self.targets()
-        );
-        let values: Vec<Value> =
-            std::iter::once(Value::from(&self.table.name)).chain(self.target_values()).chain(given).collect();
+        let (rows, values) = self.troubled(which);
         let most = self.selection.max_attempts;
         let given_up = format!(
             "SELECT COUNT(DISTINCT t.row_id) FROM {rows} AND f.failed_copy_attempts < {most} \
@@ -401,7 +389,7 @@ impl MySqlCatalog {
             None => some("path", "failed_copy_attempts", &waiting, 1),
             Some(rows) if let Some(feed) = rows.node.feed() => {
                 let of = format!(
-                    "{} AND p.row_id > ? AND p.row_id <= ? AND {} AND {} < ?",
+                    "{} AND id > ? AND id <= ? AND {} AND {} < ?",
                     rows.proven_at(feed),
                     rows.lacks(feed),
                     rows.attempts_relayed()
@@ -588,6 +576,10 @@ impl Catalog for MySqlCatalog {
         Ok(Looked::new(rows.collect::<Result<_, _>>()?, limit, RecordId(last), ended))
     }
 
+    async fn fed_since(&self, since: Option<f64>) -> Result<Option<FedRows>, CatalogError> {
+        self.rows_fed_since(since).await
+    }
+
     async fn newest(&self) -> Result<RecordId, CatalogError> {
         let query = format!("SELECT MAX(id) FROM {}", quote(&self.table.name));
         let row = self.connections.ask(&query).await?;
@@ -668,9 +660,7 @@ impl Catalog for MySqlCatalog {
             Some(_) => Vec::new(),
             None => self.notes_of_rows(which, limit).await?,
         };
-        if *which == Retry::All {
-            notes.extend(self.given_up_here(limit - notes.len().min(limit)).await?);
-        }
+        notes.extend(self.given_up_at_nodes(which, limit.saturating_sub(notes.len())).await?);
         Ok(notes)
     }
 
@@ -785,8 +775,8 @@ impl Catalog for MySqlCatalog {
     }
 }
 
-/// ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR.
-const COMMAND_DENIED: [u16; 2] = [1044, 1142];
+/// ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR, ER_COLUMNACCESS_DENIED_ERROR, ER_SPECIFIC_ACCESS_DENIED_ERROR.
+const COMMAND_DENIED: [u16; 4] = [1044, 1142, 1143, 1227];
 
 /// ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, and ER_CHECKREAD ("Record has changed", MariaDB 11.6 and later).
 fn is_lost_race(code: u16) -> bool {

@@ -91,6 +91,30 @@ impl std::fmt::Display for NodeNames {
     }
 }
 
+/// Proofs of another node that are looked at by one statement, and such statements of one call.
+pub(super) const FED_PAGE: usize = 1000;
+pub(super) const FED_PAGES: usize = 100;
+
+/// What another node has proven of late, and the one that it feeds lacks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FedRows {
+    /// Their rows, in order of the proofs' moments.
+    pub ids: Vec<RecordId>,
+    /// Until when proofs were seen, unix seconds.
+    pub until: f64,
+}
+
+impl FedRows {
+    /// Enters a page of proofs in order of their moments: the row, the moment, and whether it is lacked. From which moment to go
+    /// on; `None` where those were all.
+    pub(super) fn enter(&mut self, from: f64, page: &[(i64, f64, bool)]) -> Option<f64> {
+        self.ids.extend(page.iter().filter(|(.., lacked)| *lacked).map(|(id, ..)| RecordId(*id)));
+        let (_, last, _) = page.last().filter(|_| page.len() >= FED_PAGE)?;
+        // So many of one moment nobody proves; a look through all rows finds them.
+        (*last > from).then_some(*last)
+    }
+}
+
 /// Where the files of a relayed node come from: the copies that another one has proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayFeed {

@@ -22,6 +22,8 @@ pub struct Note {
     pub attempts: i64,
     /// When it was noted, unix time in seconds, and why it failed; nothing where no reason was kept.
     pub reason: Option<(f64, String)>,
+    /// The storage node that alone gave it up, where that is so.
+    pub node: Option<String>,
 }
 
 /// Whether notes are kept.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, OpenFor, SqliteCatalog};
 use super::{
-    ArchiveStats, Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FarLink, FleetLook, FleetStand, Hold,
-    Keeping, Layout, LinkGrant, LinkLimits, LinkNews, Looked, NodeDebt, Note, Options, RecordId, Retry, Settled,
-    TargetBacklog, Totals,
+    ArchiveStats, Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FarLink, FedRows, FleetLook,
+    FleetStand, Hold, Keeping, Layout, LinkGrant, LinkLimits, LinkNews, Looked, NodeDebt, Note, Options, RecordId,
+    Retry, Settled, TargetBacklog, Totals,
 };
 
 /// A catalog of either kind.
@@ -223,6 +223,13 @@ impl Catalog for AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.look(after, limit).await,
             Self::Sqlite(catalog) => catalog.look(after, limit).await,
+        }
+    }
+
+    async fn fed_since(&self, since: Option<f64>) -> Result<Option<FedRows>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.fed_since(since).await,
+            Self::Sqlite(catalog) => catalog.fed_since(since).await,
         }
     }
 

@@ -55,12 +55,13 @@ pub(super) use stand::fleet_stand;
 pub(super) use table::FILES;
 pub(crate) use timecodes::{Complete, NewFile, QUIET, TimecodeStand};
 
-use super::fleet::{Fleet, FleetExtent, FleetStand, boot_time};
+use super::fleet::{Fleet, FleetExtent, FleetStand};
 use super::nodes::{NO_RELAY_TABLE, NO_TABLES, RelayFeed, StorageNode};
 use super::{
-    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FarLink, Hold, Keeping, LinkGrant, LinkNews, Looked,
-    Note, Options, Pending, RecordId, Retry, Selection, Settled, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, FarLink, FedRows, Hold, Keeping, LinkGrant, LinkNews,
+    Looked, Note, Options, Pending, RecordId, Retry, Selection, Settled, Totals,
 };
+use crate::clock::boot_time;
 
 /// What a local file's row must be so that no storage node needs the file.
 const NOT_OWED: &str =
@@ -267,6 +268,10 @@ impl Catalog for SqliteCatalog {
             Some((held, lanes)) => fleet::ours(looked, &held, lanes),
             None => looked,
         })
+    }
+
+    async fn fed_since(&self, since: Option<f64>) -> Result<Option<FedRows>, CatalogError> {
+        self.rows_fed_since(since).await
     }
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {

@@ -7,6 +7,7 @@ use super::plan;
 use crate::catalog::{self, Catalog, FarLink, LinkLimits, Note, RecordId, Retry};
 use crate::service::runtime;
 use anyhow::Result;
+use std::collections::BTreeSet;
 
 /// Rows that are shown of those given a new chance.
 const SHOWN_MOST: usize = 100;
@@ -37,11 +38,13 @@ pub(super) fn retry(args: RetryArgs) -> Result<u8> {
         catalog.close().await;
         anyhow::Ok((known?, changed?))
     })?;
+    let shown = known.iter().map(|note| note.id).collect::<BTreeSet<_>>().len() as u64;
     for note in &known {
-        print(&format!("row {}, {}: {}", note.id.0, printable(&note.path), printable(&reason(note))));
+        let node = note.node.as_ref().map(|node| format!(", at storage node {node}")).unwrap_or_default();
+        print(&format!("row {}, {}{node}: {}", note.id.0, printable(&note.path), printable(&reason(note))));
     }
-    if changed > known.len() as u64 {
-        print(&format!("… and {} more", changed - known.len() as u64));
+    if changed > shown {
+        print(&format!("… and {} more", changed - shown));
     }
     if changed > 0 {
         super::console::have_looked(&chosen);

@@ -77,6 +77,7 @@ mod tests {
             path: format!("/d/{id}"),
             attempts: 5,
             reason: why.map(|why| (1.0, why.to_owned())),
+            node: None,
         };
         let refused = "the storage node refused it: rsync: mkdir failed";
         let notes =

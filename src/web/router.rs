@@ -245,10 +245,6 @@ async fn retry(State(consoles): State<Consoles>, headers: HeaderMap, body: Bytes
         (None, None) => Retry::All,
     };
     let retried = console.retry(&which).await?;
-    let known: Vec<_> = retried
-        .known
-        .iter()
-        .map(|note| json!({"id": note.id.0, "path": note.path, "why": note.reason.as_ref().map(|(_, why)| why)}))
-        .collect();
-    Ok(done(&console, &Retry::told(retried.rows), json!({"rows": retried.rows, "reasons": known})))
+    let reasons = retried.reasons();
+    Ok(done(&console, &Retry::told(retried.rows), json!({"rows": retried.rows, "reasons": reasons})))
 }

@@ -171,7 +171,7 @@ impl<'a> Queue<'a> {
     }
 
     /// The same by way of another node.
-    fn mover_by(&self, mut command: Command, url: &str) -> Run {
+    pub(crate) fn mover_by(&self, mut command: Command, url: &str) -> Run {
         command.args([
             "--db",
             url,
@@ -541,8 +541,19 @@ fn movers_of_a_cluster_share_rows_by_any_node() {
         at(third).replace(&format!(":{}/", third.port), &format!(":{},127.0.0.1:{}/", third.port, first.port));
     let by_either = queue.mover_by(place.run_to(&sshd), &several);
     queue.wait_until_shared("both share once more");
+    cluster.signal(2, "STOP");
+    insert(&files(&place, 400..440).chunks(10).map(<[_]>::to_vec).collect::<Vec<_>>());
+    wait_until("all are copied while it is silent", || queue.copied() == 440);
+    queue.wait_until_shared("both share while it is silent");
+    let moved = format!("The database is asked by way of 127.0.0.1:{} now: ", first.port);
+    assert!(by_either.log().contains(&moved), "{}", by_either.log());
+    cluster.signal(2, "CONT");
+    by_either.terminate().0.expect(0);
+    wait_until("it is in step again", || third.execute("SHOW STATUS LIKE 'wsrep_ready'").contains("ON"));
+    let by_either = queue.mover_by(place.run_to(&sshd), &several);
+    queue.wait_until_shared("both share by it again");
     third.kill();
-    insert(&files(&place, 400..480).chunks(10).map(<[_]>::to_vec).collect::<Vec<_>>());
+    insert(&files(&place, 440..480).chunks(10).map(<[_]>::to_vec).collect::<Vec<_>>());
     wait_until("all are copied without it", || queue.copied() == 480);
     assert!(!third.is_up());
     let check = |db: &str| {

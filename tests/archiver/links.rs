@@ -192,3 +192,74 @@ fn a_link_that_is_down_is_tried_by_one_archiver_for_all_by_sqlite() {
     let place = Place::make();
     tried_by_one(&place, &sshd, &Queue::on_sqlite(&place));
 }
+
+/// One with what the log says of its links.
+fn mover_of_links(place: &Place, sshd: &Sshd, queue: &Queue<'_>, url: &str) -> Run {
+    let mut run = place.run_to(sshd);
+    run.args(["--control", "none", "--state-dir", "none"]);
+    queue.mover_by(run, url)
+}
+
+#[test]
+fn who_may_not_use_the_tables_of_links_is_told_so_and_goes_on_without_a_share_until_he_may() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let queue = Queue::on_mariadb(server, "links_denied", &place);
+    let tables = queue.run("SELECT table_name FROM information_schema.tables WHERE table_schema='links_denied'");
+    let may = |table: &str| format!("GRANT INSERT, UPDATE, DELETE ON links_denied.{table} TO 'links_guest'@'%'; ");
+    let others: String = tables.lines().filter(|name| !["fleet_link", "fleet_share"].contains(name)).map(may).collect();
+    server.execute(&format!(
+        "CREATE USER 'links_guest'@'%' IDENTIFIED BY 'p'; GRANT SELECT ON links_denied.* TO 'links_guest'@'%'; {others}"
+    ));
+    queue.insert(&files(&place, 0..8));
+    let url = format!("mysql://links_guest:p@127.0.0.1:{}/links_denied", server.port);
+    let mover = mover_of_links(&place, &sshd, &queue, &url);
+    wait_until("it works without a share", || queue.copied() == 8);
+    let log = mover.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("link_not_shared")).collect();
+    let says = |line: &str| {
+        line.contains("denied")
+            && line.contains("grant SELECT, INSERT, UPDATE and DELETE on tables fleet_link and fleet_share")
+    };
+    assert!(told.len() == 1 && says(told[0]), "{log}");
+    assert_eq!(queue.count("fleet_share"), 0);
+    server.execute(&[may("fleet_link"), may("fleet_share")].concat());
+    wait_until("it has its share", || queue.count("fleet_share") == 1);
+    mover.terminate().0.expect(0);
+    queue.expect_each_once(&place, 0);
+}
+
+/// `away` and `back`: what makes each turn fail that no right would help with, and what ends it.
+fn nothing_goes_over_an_unknown_link(place: &Place, sshd: &Sshd, queue: &Queue<'_>, [away, back]: [&str; 2]) {
+    queue.run(away);
+    queue.insert(&files(place, 0..8));
+    let mover = mover_of_links(place, sshd, queue, &queue.url());
+    wait_until("that is told", || mover.log().contains("link_unknown"));
+    assert!(mover.log().contains("Nothing goes over the link"), "{}", mover.log());
+    assert!(!mover.log().contains("rant "), "{}", mover.log());
+    assert_eq!([queue.copied(), connections(sshd)], [0, 0]);
+    queue.run(back);
+    wait_until("all are copied", || queue.copied() == 8);
+    assert_eq!(queue.count("fleet_share"), 1);
+    mover.terminate().0.expect(0);
+    queue.expect_each_once(place, 0);
+}
+
+#[test]
+fn nothing_goes_over_a_link_of_which_the_database_tells_no_share_by_mariadb() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let queue = Queue::on_mariadb(server, "links_unknown", &place);
+    let away =
+        "CREATE TRIGGER away BEFORE INSERT ON fleet_share FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT='away'";
+    nothing_goes_over_an_unknown_link(&place, &sshd, &queue, [away, "DROP TRIGGER away"]);
+}
+
+#[test]
+fn nothing_goes_over_a_link_of_which_the_database_tells_no_share_by_sqlite() {
+    let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let queue = Queue::on_sqlite(&place);
+    let away = "CREATE TRIGGER away BEFORE INSERT ON fleet_share BEGIN SELECT RAISE(ABORT, 'away'); END";
+    nothing_goes_over_an_unknown_link(&place, &sshd, &queue, [away, "DROP TRIGGER away"]);
+}

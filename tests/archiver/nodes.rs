@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "nodes/away.rs"]
+mod away;
 #[path = "nodes/listing.rs"]
 mod listing;
 
@@ -52,7 +54,7 @@ impl Site {
         Self::with(names, common, table)
     }
 
-    fn with(
+    pub(crate) fn with(
         (names, relayed): (&[&'static str], &[(&'static str, &'static str)]),
         common: &str,
         table: Option<Table<'static>>,
@@ -326,7 +328,7 @@ fn failures_count_where_they_belong(site: &Site) {
     assert_eq!(row("PATH LIKE '%/00001.dat' AND failed_copy_attempts=0"), 1);
     fs::remove_dir_all(in_the_way).unwrap();
     let told = site.tell(&["retry", "--path", "*/00001.dat"]);
-    assert!(told.contains("1 row will be tried again"), "{told}");
+    assert!(told.contains("1 row will be tried again") && told.contains("/00001.dat, at storage node b: "), "{told}");
     wait_until("it is done, too", || site.copied() == 3);
     run.terminate().0.expect(0);
     assert_eq!([row("failed_copy_attempts > 2"), site.count("fleet_trouble WHERE of_node > 0")], [0, 0]);

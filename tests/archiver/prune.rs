@@ -1,6 +1,7 @@
 //! Deleting local files: nothing goes that is not proven, here, itself and alone; and room is made for new files.
 
-use crate::support::archiver::{Place, Run, is_root};
+use crate::support::archiver::{Place, Run, is_root, md5_of};
+use crate::support::processes::descendants;
 use crate::support::tools::require;
 use crate::support::wait::wait_until;
 use crate::upkeep::Sync;
@@ -8,6 +9,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// More than any file system has, so that everything goes that may.
 const EVERYTHING: [&str; 2] = ["--delete-when-below", "1000000T"];
@@ -395,4 +397,57 @@ fn what_may_go_is_listed_and_why_the_rest_may_not() {
     let roots = list(&["--source-root", "/nowhere"]);
     assert!(roots.contains("0 files of") && roots.contains("is not beneath --source-root"), "{roots}");
     assert!(good.0.exists() && changed.0.exists());
+}
+
+/// The first page of files is not all that is looked at.
+#[test]
+fn what_another_row_waits_for_stays_however_many_files_go() {
+    let place = Place::make();
+    let sync = Sync::new(&place);
+    let files: Vec<_> = (0..200).map(|n| place.source(format!("file{n}"), 10 + n, n)).collect();
+    for (n, file) in files.iter().enumerate() {
+        sync.add(file, "smurf", &format!("17950/file{n}"), true);
+    }
+    let way = place.path("way");
+    symlink(place.sources(), &way).unwrap();
+    let is_wanted = |n: usize| n % 20 == 7;
+    for (n, (path, md5)) in files.iter().enumerate().filter(|(n, _)| is_wanted(*n)) {
+        // Under its own path, or by way of a link.
+        let path = if n < 100 { path.clone() } else { way.join(path.file_name().unwrap()) };
+        sync.add(&(path, *md5), "timestreams", &format!("17950/also{n}"), true);
+    }
+    let over = sync.run(None, &AT_ONCE, 0);
+    let left: Vec<_> = (0..files.len()).filter(|n| files[*n].0.exists()).collect();
+    assert_eq!(left, (0..files.len()).filter(|n| is_wanted(*n)).collect::<Vec<_>>(), "{}", over.log);
+}
+
+/// What was decided before a machine slept is not done after it woke up.
+#[test]
+fn a_file_that_is_wanted_again_while_it_is_read_stays() {
+    let place = Place::make();
+    let sync = Sync::new(&place);
+    let large = place.sources().join("large");
+    File::create(&large).unwrap().set_len(1 << 30).unwrap();
+    let large = (large.clone(), md5_of(&large));
+    let small = place.source("small", 100, 1);
+    for (file, name) in [(&large, "large"), (&small, "small")] {
+        sync.add(file, "smurf", &format!("17950/{name}"), true);
+    }
+    sync.database.execute("UPDATE supersync_v0 SET remote_md5sum = local_md5sum, copied = 1000 + id", []).unwrap();
+    let mut command = place.run();
+    command.args(["--db", &sync.address, "--archive-name", "smurf", "--poll", "0.1"]).args(AT_ONCE);
+    let run = Run::start(command);
+    let opens = |pid: u32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|name| name == large.0)
+    };
+    wait_until("it is read", || descendants(std::process::id()).into_iter().any(opens));
+    run.signal("STOP");
+    sync.add(&large, "timestreams", "17950/large", true);
+    let asleep = Instant::now();
+    wait_until("it has slept for long", || asleep.elapsed() > Duration::from_secs(11));
+    run.signal("CONT");
+    wait_until("what nobody else wants goes", || !small.0.exists());
+    assert!(large.0.exists(), "{}", run.log());
+    run.terminate().0.expect(0);
 }

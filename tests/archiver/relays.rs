@@ -1,9 +1,10 @@
 //! Storage nodes that are fed from others: what one has proven goes on to the next, from its archive.
 
 use crate::nodes::Site;
-use crate::support::archiver::{Run, md5_of};
+use crate::support::archiver::{Run, hex, md5_of};
+use crate::support::mariadb::MariaDb;
 use crate::support::wait::{PATIENCE, wait_until};
-use crate::tables::TARGET;
+use crate::tables::{Age, TARGET, Table};
 use serde_json::Value;
 use std::fs;
 
@@ -370,4 +371,111 @@ fn what_cannot_be_relayed_is_refused_with_what_to_do() {
     init.args(["init-db", "--nodes", "--db", &site.url()]);
     assert!(Run::to_end(init).expect(0).log.contains("fleet_relay"));
     relay(&site, &["--once"]).wait(PATIENCE).expect(0);
+}
+
+/// So many rows that both have, and proofs of long ago.
+fn fill(site: &Site, rows: usize) {
+    let (files, long_ago) = match &site.table {
+        Some(_) => {
+            site.run_sql(&format!(
+                "INSERT INTO pysmurf_files_v1 (path, timestamp, instance_id, copied, failed_copy_attempts, md5sum) \
+                 SELECT CONCAT('/d/', seq), FROM_UNIXTIME(1589517384), '{TARGET}', 1, 0, UNHEX(MD5(seq)) FROM seq_1_to_{rows}"
+            ));
+            ("pysmurf_files_v1", "'2020-01-01'")
+        }
+        None => {
+            site.run_sql(&format!(
+                "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {rows}) \
+                 INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, remote_md5sum, removed, \
+                 failed_copy_attempts, deletable, \"ignore\") SELECT '/d/' || n, printf('%032d', n), 'smurf', 'd/' || n, 1.5, \
+                 printf('%032d', n), 1.5, 0, 1, 0 FROM n"
+            ));
+            ("supersync_v0", "1.5")
+        }
+    };
+    let sum = if site.table.is_some() { "md5sum" } else { "unhex(local_md5sum)" };
+    for node in ["a", "b"] {
+        site.run_sql(&format!(
+            "INSERT INTO fleet_proof (table_name, row_id, node, mover, gen, path, sum, at) \
+             SELECT '{files}', id, '{node}', 'm', 0, PATH, {sum}, {long_ago} FROM {files}"
+        ));
+    }
+}
+
+/// Has a row be one that the first node has proven just now; its copy.
+fn prove_late(site: &Site, row: usize) -> std::path::PathBuf {
+    let name = format!("late{row}.dat");
+    let copy = site.folder("a").join(&name);
+    fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    fs::write(&copy, "late").unwrap();
+    let md5 = hex(md5_of(&copy)).to_lowercase();
+    let (place, set, now) = match &site.table {
+        Some(_) => (copy.display().to_string(), format!("md5sum=UNHEX('{md5}')"), "CURRENT_TIMESTAMP(6)"),
+        None => {
+            (format!("17950/{name}"), format!("local_md5sum='{md5}', remote_md5sum='{md5}'"), "unixepoch('subsec')")
+        }
+    };
+    let sum = if site.table.is_some() { format!("UNHEX('{md5}')") } else { format!("unhex('{md5}')") };
+    site.run_sql(&format!(
+        "BEGIN; UPDATE FILES SET {set} WHERE id={row}; DELETE FROM fleet_proof WHERE node='b' AND row_id={row}; \
+         UPDATE fleet_proof SET path='{place}', sum={sum}, at={now} WHERE node='a' AND row_id={row}; COMMIT"
+    ));
+    site.folder("b").join(name)
+}
+
+/// What the server has done: statements of ours, and rows read for them by indexes.
+fn done_by(server: &MariaDb) -> [u64; 2] {
+    let told = server
+        .execute("SHOW GLOBAL STATUS WHERE Variable_name='Com_stmt_execute' OR Variable_name IN ('Handler_read_key', 'Handler_read_next', 'Handler_read_prev')");
+    told.lines().fold([0; 2], |[statements, reads], line| {
+        let (name, count) = line.split_once('\t').unwrap();
+        let count: u64 = count.trim().parse().unwrap();
+        if name == "Com_stmt_execute" { [statements + count, reads] } else { [statements, reads + count] }
+    })
+}
+
+#[test]
+fn what_is_proven_late_is_found_without_going_through_the_table() {
+    // Nobody else is to ask it.
+    let Some(server) = MariaDb::start() else { return };
+    let server: &'static MariaDb = Box::leak(Box::new(server));
+    let reads = [30_000, 120_000].map(|rows| {
+        let table = Table::new(server, &format!("late_{rows}"), Age::V1);
+        let site = Site::with(PAIR, SILENT, Some(table))?;
+        fill(&site, rows);
+        let relay = relay(&site, &["--poll", "1"]);
+        wait_until("it has gone through all", || {
+            let before = done_by(server);
+            let mut now = before;
+            wait_until("it asks on", || {
+                now = done_by(server);
+                now[0] > before[0] + 60
+            });
+            site.count("fleet_mover") > 0 && (now[1] - before[1]) / (now[0] - before[0]) < 1500
+        });
+        let [_, before] = done_by(server);
+        let copy = prove_late(&site, rows / 2);
+        wait_until("it goes on", || copy.exists());
+        let [_, reads] = done_by(server);
+        relay.terminate().0.expect(0);
+        assert_eq!(site.count("fleet_trouble"), 0);
+        Some(reads - before)
+    });
+    let [Some(few), Some(many)] = reads else { return };
+    eprintln!("{few} and {many} rows were read");
+    assert!(many < 2 * few, "{few} and {many}");
+}
+
+#[test]
+fn what_is_proven_late_is_found_at_once_by_sqlite() {
+    let Some(site) = Site::relaying(PAIR, SILENT, None) else { return };
+    fill(&site, 30_000);
+    let relay = relay(&site, &[]);
+    wait_until("it works", || site.count("fleet_mover") > 0);
+    let copy = prove_late(&site, 15_000);
+    wait_until("it goes on", || copy.exists());
+    // Rounds through all come each five minutes.
+    let copy = prove_late(&site, 14_000);
+    wait_until("it goes on at once", || copy.exists());
+    relay.terminate().0.expect(0);
 }

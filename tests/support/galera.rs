@@ -1,6 +1,7 @@
 //! A private Galera cluster of MariaDB: three nodes on the loopback, gone with the test process.
 
 use super::mariadb::{MariaDb, own, run, template};
+use super::processes::signal;
 use super::tools::{find, require};
 use std::fs;
 use std::net::TcpListener;
@@ -38,6 +39,12 @@ impl Galera {
         let mut nodes = vec![first];
         nodes.extend((1..3).map(|node| MariaDb::start_on(&left, &options(&ports, node, &[]))));
         Some(Self { nodes })
+    }
+
+    /// Freezes a node (`STOP`), or lets it go on (`CONT`): its sockets stay open meanwhile, and it does not answer.
+    pub fn signal(&self, node: usize, name: &str) {
+        let pid = fs::read_to_string(self.nodes[node].folder.join("pid")).unwrap();
+        signal(name, &[pid.trim().parse().unwrap()]);
     }
 }
 

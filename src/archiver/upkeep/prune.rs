@@ -3,7 +3,7 @@
 
 mod relief;
 
-use super::removal::{Kept, PruneMode, Purpose, Removed, remove};
+use super::removal::{AskedAt, Kept, PruneMode, Purpose, Removed, remove};
 use super::stays::Stays;
 use crate::archiver::Sources;
 use crate::archiver::control::Control;
@@ -67,36 +67,62 @@ impl Pruner<'_> {
         let memory = &self.memory;
         files.retain(|file| memory.stays.allows(file.id) && !memory.told.contains_key(&file.id));
         let mut seen = None;
+        if files.len() > PAGE {
+            // What waits for any of them; with each page only what was registered since.
+            let began = Instant::now();
+            let (needed, last) = self.table.needed(&mut files, None).await?;
+            *asked += began.elapsed();
+            seen = Some(last);
+            let free = files.into_iter().zip(needed).filter(|(_, needed)| needed.is_none());
+            files = free.map(|(file, _)| file).collect();
+        }
         while !files.is_empty() {
             if self.control.stop().is_stopped() || shortages.as_ref().is_some_and(|shortages| shortages.are_none()) {
                 return Ok(false);
             }
-            let mut page: Vec<_> = files.drain(..PAGE.min(files.len())).collect();
-            let began = Instant::now();
-            // With each page, since somebody may have registered one of them again meanwhile.
-            let (needed, last) = self.table.needed(&mut page, seen).await?;
-            *asked += began.elapsed();
-            seen = Some(last);
-            let page = page.into_iter().zip(needed).filter(|(_, needed)| needed.is_none()).map(|(file, _)| file);
-            let page = page.collect();
-            self.delete(page, shortages.as_deref_mut()).await?;
+            let page = files.drain(..PAGE.min(files.len()));
+            let mut page: Vec<_> = page.map(|file| (self.memory.stays.before(file.id), file)).collect();
+            while !page.is_empty() {
+                let (began, at) = (Instant::now(), AskedAt::now());
+                // With each page, and again where reading took long, since somebody may have registered one of them again
+                // meanwhile, or put its row back.
+                let (before, mut asked_for): (Vec<_>, Vec<_>) = page.into_iter().unzip();
+                let (needed, last) = self.table.needed(&mut asked_for, seen).await?;
+                *asked += began.elapsed();
+                seen = Some(last);
+                let free = before.into_iter().zip(asked_for).zip(needed).filter(|(_, needed)| needed.is_none());
+                let free: Vec<_> = free.map(|(file, _)| file).collect();
+                let is_read = |before: &Option<Kept>| before.as_ref().is_some_and(|kept| kept.stand.is_some());
+                let (files, was_read) = (free.len(), free.first().is_some_and(|(before, _)| is_read(before)));
+                page = self.delete(free, at, shortages.as_deref_mut()).await?;
+                if page.len() == files && was_read {
+                    // A table that takes as long to ask; the next round may find it quicker.
+                    break;
+                }
+            }
         }
         Ok(true)
     }
 
-    async fn delete(&mut self, files: Vec<Prunable>, shortages: Option<&mut Shortages>) -> Result<(), CatalogError> {
-        let files: Vec<_> = files.into_iter().map(|file| (self.memory.stays.before(file.id), file)).collect();
+    /// Deletes files, each with how it stood before, of which the table said then that they may go. Gives those back for
+    /// which that is too long ago by now.
+    async fn delete(
+        &mut self,
+        files: Vec<(Option<Kept>, Prunable)>,
+        asked: AskedAt,
+        shortages: Option<&mut Shortages>,
+    ) -> Result<Vec<(Option<Kept>, Prunable)>, CatalogError> {
         let (stop, sources) = (self.control.stop().clone(), self.sources.clone());
         let purpose = if shortages.is_some() { Purpose::Room } else { Purpose::Age };
-        let task = (purpose, self.doing);
+        let task = (purpose, self.doing, asked);
         let mut short = shortages.as_deref().cloned();
         self.control.progress().set_deleting(true);
         let deleting = tokio::task::spawn_blocking(move || {
-            let mut done = Vec::new();
-            for (before, file) in files {
-                if stop.is_stopped() {
-                    break;
-                }
+            let (mut done, mut late, mut files) = (Vec::new(), Vec::new(), files.into_iter());
+            while !stop.is_stopped()
+                && late.is_empty()
+                && let Some((before, file)) = files.next()
+            {
                 let removed = match &mut short {
                     None => remove(&sources, &file, before, task),
                     Some(short) => match short.concern(&sources, &file.path) {
@@ -108,17 +134,22 @@ impl Pruner<'_> {
                         }
                     },
                 };
-                done.push((removed, file));
+                match removed {
+                    Removed::Late(kept) => late.push((Some(kept), file)),
+                    removed => done.push((removed, file)),
+                }
             }
-            (done, short)
+            late.extend(files);
+            (done, late, short)
         });
         let deleted = deleting.await;
         self.control.progress().set_deleting(false);
-        let Ok((done, short)) = deleted else { return Ok(()) };
+        let Ok((done, late, short)) = deleted else { return Ok(Vec::new()) };
         if let (Some(shortages), Some(short)) = (shortages, short) {
             *shortages = short;
         }
-        self.conclude(done).await
+        self.conclude(done).await?;
+        Ok(if self.control.stop().is_stopped() { Vec::new() } else { late })
     }
 
     /// Tells and records what became of files.
@@ -151,7 +182,7 @@ impl Pruner<'_> {
                 {
                     removed.push((file, 0.0));
                 }
-                Removed::Kept(kept) => self.keep(&file, &path, kept),
+                Removed::Kept(kept) | Removed::Late(kept) => self.keep(&file, &path, kept),
             }
         }
         for (file, _) in &removed {

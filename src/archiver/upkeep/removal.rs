@@ -4,6 +4,7 @@
 use crate::archiver::Sources;
 use crate::archiver::origins::{Lack, look};
 use crate::catalog::sqlite::Prunable;
+use crate::clock::boot_time;
 use crate::disk::digest::sum_of;
 use crate::status::Failure;
 use crate::transfer::send::FileContent;
@@ -11,6 +12,7 @@ use protocol::checksum::{Checksum, Sum};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 /// Whether files are deleted, or only told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +31,28 @@ pub(super) enum Purpose {
     Room,
 }
 
+/// How long the table's word is good that a file may go: reading a large one takes longer, and so may a machine sleep.
+const GOOD_FOR: Duration = Duration::from_secs(10);
+
+/// When the table was asked, by the clock that goes on while the machine sleeps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AskedAt(Duration);
+
+impl AskedAt {
+    pub(super) fn now() -> Self {
+        Self(boot_time())
+    }
+
+    fn is_long_ago(self) -> bool {
+        boot_time().saturating_sub(self.0) > GOOD_FOR
+    }
+
+    #[cfg(test)]
+    pub(super) fn long_ago() -> Self {
+        Self(boot_time().saturating_sub(GOOD_FOR * 2))
+    }
+}
+
 /// What became of a file.
 pub(super) enum Removed {
     /// It is gone, or would be, which gives so many bytes.
@@ -36,6 +60,8 @@ pub(super) enum Removed {
     /// It was not there any more.
     Gone,
     Kept(Kept),
+    /// It may go, by the table's word of long ago; so it stood when it was read.
+    Late(Kept),
 }
 
 /// Why a file stays.
@@ -72,14 +98,19 @@ impl Stand {
 /// What became of the bytes of a file.
 const CHANGED: &str = "it has changed since its copy was proven";
 const CHANGING: &str = "it was changed while it was read";
+const LATE: &str = "the table was asked too long ago";
+
+/// What is done to a file, what for, and when the table said that it may go.
+pub(super) type RemovalTask = (Purpose, PruneMode, AskedAt);
 
 /// Removes the file if it may go; `before` says how it stayed when it was tried last.
-pub(super) fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>, task: (Purpose, PruneMode)) -> Removed {
+pub(super) fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>, task: RemovalTask) -> Removed {
     let folder = FolderStand::There;
     let mut stand = None;
     let kept = |why: String, stand, changed| Removed::Kept(Kept { why, stand, changed, folder });
     match try_to_remove(sources, file, before, task, &mut stand) {
         Ok(Ok(freed)) => Removed::Freed(freed),
+        Ok(Err(why)) if why == LATE => Removed::Late(Kept { why, stand, changed: false, folder }),
         Ok(Err(why)) => {
             let changed = why == CHANGED;
             kept(why, stand, changed)
@@ -110,10 +141,10 @@ pub(crate) enum PruneReading {
 pub(crate) fn would_free(sources: &Sources, file: &Prunable, reading: PruneReading) -> Result<u64, String> {
     let absent = || "it is not there any more".to_owned();
     match reading {
-        PruneReading::Bytes => match remove(sources, file, None, (Purpose::Age, PruneMode::Telling)) {
+        PruneReading::Bytes => match remove(sources, file, None, (Purpose::Age, PruneMode::Telling, AskedAt::now())) {
             Removed::Freed(bytes) => Ok(bytes),
             Removed::Gone => Err(absent()),
-            Removed::Kept(kept) => Err(kept.why),
+            Removed::Kept(kept) | Removed::Late(kept) => Err(kept.why),
         },
         PruneReading::Nothing => match fit(sources, file) {
             Ok(Ok(meta)) if meta.nlink() > 1 => Ok(0),
@@ -129,7 +160,7 @@ fn try_to_remove(
     sources: &Sources,
     file: &Prunable,
     before: Option<Kept>,
-    (purpose, doing): (Purpose, PruneMode),
+    (purpose, doing, asked): RemovalTask,
     stand: &mut Option<Stand>,
 ) -> io::Result<Result<u64, String>> {
     let meta = match fit(sources, file)? {
@@ -148,8 +179,9 @@ fn try_to_remove(
     }
     let read = *stand;
     // Looked at once more, beneath the held folder in which it is removed.
-    match sources.remove_if(&file.path, move |meta| Some(Stand::of(meta)) == read)? {
+    match sources.remove_if(&file.path, move |meta| Some(Stand::of(meta)) == read && !asked.is_long_ago())? {
         true => Ok(Ok(freed)),
+        false if asked.is_long_ago() => Ok(Err(LATE.to_owned())),
         false => Ok(Err(CHANGING.to_owned())),
     }
 }

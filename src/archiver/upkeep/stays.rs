@@ -69,7 +69,7 @@ impl Stays {
 
 #[cfg(test)]
 mod tests {
-    use super::super::removal::{PruneMode, Purpose, Removed, remove};
+    use super::super::removal::{AskedAt, PruneMode, Purpose, Removed, remove};
     use super::*;
     use crate::archiver::Sources;
     use crate::catalog::sqlite::Prunable;
@@ -86,11 +86,15 @@ mod tests {
             rivals: Vec::new(),
         };
         let sources = Sources::default();
-        assert!(matches!(remove(&sources, &file(1, "gone"), None, (Purpose::Age, PruneMode::Deleting)), Removed::Gone));
+        assert!(matches!(
+            remove(&sources, &file(1, "gone"), None, (Purpose::Age, PruneMode::Deleting, AskedAt::now())),
+            Removed::Gone
+        ));
         let mut stays = Stays::default();
         let mut told = 0;
         for id in [2, 3] {
-            let Removed::Kept(kept) = remove(&sources, &file(id, "away/f"), None, (Purpose::Age, PruneMode::Deleting))
+            let Removed::Kept(kept) =
+                remove(&sources, &file(id, "away/f"), None, (Purpose::Age, PruneMode::Deleting, AskedAt::now()))
             else {
                 panic!("counts as gone")
             };
@@ -122,7 +126,9 @@ mod tests {
         let mut stays = Stays::default();
         let mut told = 0;
         for id in [1, 2] {
-            let Removed::Kept(kept) = remove(&sources, &file(id), None, (Purpose::Age, PruneMode::Deleting)) else {
+            let Removed::Kept(kept) =
+                remove(&sources, &file(id), None, (Purpose::Age, PruneMode::Deleting, AskedAt::now()))
+            else {
                 panic!("counts as gone")
             };
             assert!(kept.why.contains("/no/such/folder has not answered"), "{kept:?}");
@@ -143,9 +149,9 @@ mod tests {
         std::fs::write(&path, "other bytes").unwrap();
         let file = Prunable { id: RecordId(1), path: path.clone(), md5: [1; 16], since: 0.0, rivals: Vec::new() };
         let sources = Sources::default();
-        let Removed::Kept(kept) = remove(&sources, &file, None, (Purpose::Age, PruneMode::Deleting)) else {
-            panic!("deleted")
-        };
+        let late = (Purpose::Age, PruneMode::Deleting, AskedAt::long_ago());
+        let task = (Purpose::Age, PruneMode::Deleting, AskedAt::now());
+        let Removed::Kept(kept) = remove(&sources, &file, None, task) else { panic!("deleted") };
         assert!(kept.changed && kept.stand.is_some(), "{kept:?}");
         let mut stays = Stays::default();
         assert!(stays.allows(file.id) && stays.keep(file.id, kept.clone()) && !stays.allows(file.id));
@@ -153,12 +159,14 @@ mod tests {
         assert_eq!(stays.pause_of(file.id), PAUSES[0] * 2);
         // As it stands, it is judged without being read: a verdict that its bytes would not give is taken over.
         let good = Kept { changed: false, ..kept };
-        assert!(matches!(
-            remove(&sources, &file, Some(good.clone()), (Purpose::Age, PruneMode::Deleting)),
-            Removed::Freed(_)
-        ));
+        // By the table's word of long ago nothing goes.
+        let Removed::Late(kept) = remove(&sources, &file, Some(good.clone()), late) else { panic!("not late") };
+        assert!(path.exists() && kept.stand == good.stand && !kept.changed, "{kept:?}");
+        assert!(matches!(remove(&sources, &file, Some(kept), task), Removed::Freed(_)));
         std::fs::write(&path, "written anew").unwrap();
-        let Removed::Kept(kept) = remove(&sources, &file, Some(good), (Purpose::Age, PruneMode::Deleting)) else {
+        let Removed::Kept(kept) =
+            remove(&sources, &file, Some(good), (Purpose::Age, PruneMode::Deleting, AskedAt::now()))
+        else {
             panic!("deleted")
         };
         assert!(kept.why.contains("changed"), "{kept:?}");

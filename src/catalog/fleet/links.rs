@@ -4,7 +4,8 @@
 //! Nobody takes more than is free: who is to have less gives it back first, and says so in its next turn. So the sum of all is
 //! within the limit, whoever joins. Turns of one link come one after another, for each changes the link's row.
 
-use super::{CatalogError, Fleet, FleetTables, boot_time, fnv};
+use super::{CatalogError, Fleet, FleetTables, fnv};
+use crate::clock::boot_time;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct LinkGrant {
     pub waits_for: Option<(String, String)>,
     /// The link is marked as down, by whomever.
     pub marked: bool,
+    /// Who is no mover yet, or none any more, has no turn.
+    pub outside: bool,
     /// When the next turn is due.
     pub again: Duration,
 }
@@ -197,6 +200,7 @@ impl TurnTaker {
         };
         let share = LinkShare { sessions: has, bandwidth: bandwidth.unwrap_or(0), ..mine.clone() };
         let grant = LinkGrant {
+            outside: false,
             sessions,
             bandwidth,
             waits_for: waits_for.map(|mark| (mark.by.clone(), mark.why.clone())),
@@ -282,7 +286,7 @@ impl<T: FleetTables> Fleet<T> {
         let mover = shared.session().as_ref().map(|session| session.mover.clone());
         let Some(mover) = mover else {
             // Whoever is no mover has no share, and soon is one.
-            return Ok(LinkGrant { sessions: Some(0), again: SOON, ..LinkGrant::default() });
+            return Ok(LinkGrant { sessions: Some(0), again: SOON, outside: true, ..LinkGrant::default() });
         };
         let (heartbeat, patience) = (shared.rules.heartbeat, shared.rules.patience * 2);
         let taker = TurnTaker { mover: mover.clone(), news, heartbeat, patience };

@@ -65,7 +65,7 @@ impl MySqlCatalog {
         };
         let rows = NodeRows { node, table: &self.table.name };
         let query = format!(
-            "SELECT p.row_id FROM {} AND p.row_id > ? AND p.row_id <= ? AND {} AND {} ORDER BY p.row_id LIMIT {limit}",
+            "SELECT id FROM {} AND id > ? AND id <= ? AND {} AND {} ORDER BY id LIMIT {limit}",
             rows.proven_at(feed),
             rows.lacks(feed),
             self.targets()
@@ -131,7 +131,7 @@ impl NodeRows<'_> {
             )
         };
         format!(
-            "SELECT p.row_id, 0, {}, {}, {} FROM {} AND p.row_id IN ({ids}) AND {}",
+            "SELECT id, 0, {}, {}, {} FROM {} AND id IN ({ids}) AND {}",
             self.attempts_relayed(),
             of_trouble("UNIX_TIMESTAMP(t.noted_at)"),
             of_trouble("t.why"),

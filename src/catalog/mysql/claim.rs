@@ -8,7 +8,7 @@ use mysql_async::{Conn, Error};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::connections::{Connections, QUERY_LIMIT, within};
+use super::connections::{Connections, MadeConnection, QUERY_LIMIT, within};
 use crate::catalog::CatalogError;
 
 /// How often the connection is used, so that it stays.
@@ -30,8 +30,9 @@ impl Claim {
         if held.is_some() {
             return Ok(());
         }
+        let MadeConnection { mut conn, at } =
+            connections.alone().await.map_err(|error| connections.unavailable(error))?;
         let taking = async {
-            let mut conn = connections.alone().await?;
             conn.query_drop(format!("SET SESSION wait_timeout={SILENCE}")).await?;
             for name in names {
                 let got: Option<Option<i64>> = conn.exec_first("SELECT GET_LOCK(?, 0)", (name,)).await?;
@@ -56,7 +57,10 @@ impl Claim {
                     "another archiver{holder} works on the same --target; stop one of the two, give them different targets, or have them share it by init-db --fleet"
                 )))
             }
-            Err(error) => Err(connections.unavailable(error)),
+            Err(error) => {
+                connections.move_on(at, &error);
+                Err(connections.unavailable(error))
+            }
         }
     }
 

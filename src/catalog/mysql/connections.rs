@@ -13,6 +13,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, IoError, Opts, OptsBuilder, ServerError, SslOpts};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -26,6 +27,10 @@ pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Limit for one call. A scan of ten million rows takes some seconds; what takes longer is a server in trouble.
 pub(super) const QUERY_LIMIT: Duration = Duration::from_secs(30);
+
+/// Limit for an idle connection's word that it lives: many times the way to any server and back, and little beside what a new
+/// one may take.
+const IDLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Poller, recorder, and status page, and one to spare.
 const MOST: usize = 4;
@@ -46,20 +51,26 @@ const IN_STEP: &str = "SET SESSION wsrep_sync_wait=1";
 const STAND: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_cluster_state_uuid')";
 
 pub(super) struct Connections {
-    doors: Vec<ServerDoor>,
+    addresses: Vec<AddressOpts>,
     /// By which of them we come at present.
     at: AtomicUsize,
     /// The cluster to which the first node belonged, where there are several.
     cluster: OnceLock<String>,
     server: DatabaseServer,
-    idle: Mutex<Vec<Conn>>,
+    idle: Mutex<Vec<MadeConnection>>,
     places: Semaphore,
     /// Kept for one short question after another.
-    asking: tokio::sync::Mutex<Option<Conn>>,
+    asking: tokio::sync::Mutex<Option<MadeConnection>>,
+}
+
+/// A connection that knows by which address it was made: what it meets says nothing of the others.
+pub(super) struct MadeConnection {
+    pub(super) conn: Conn,
+    pub(super) at: usize,
 }
 
 /// How one address is connected to.
-struct ServerDoor {
+struct AddressOpts {
     address: ServerAddress,
     opts: Opts,
     /// Without TLS, for a server that does not offer it where it is not insisted upon.
@@ -68,7 +79,7 @@ struct ServerDoor {
     is_plain: AtomicBool,
 }
 
-impl ServerDoor {
+impl AddressOpts {
     fn new(address: &ServerAddress, server: &DatabaseServer, setup: Vec<&str>) -> Self {
         let mode = server.tls_mode();
         let opts = OptsBuilder::default()
@@ -118,9 +129,7 @@ impl std::error::Error for Stranger {}
 
 /// A connection in use, and its place among the few.
 pub(super) struct TakenConnection<'a> {
-    conn: Conn,
-    /// By which door it came.
-    at: usize,
+    made: MadeConnection,
     _place: SemaphorePermit<'a>,
 }
 
@@ -135,9 +144,9 @@ impl Connections {
     }
 
     fn with(server: &DatabaseServer, setup: Vec<&str>) -> Self {
-        let door = |address| ServerDoor::new(address, server, setup.clone());
+        let opts = |address| AddressOpts::new(address, server, setup.clone());
         Self {
-            doors: server.addresses.iter().map(door).collect(),
+            addresses: server.addresses.iter().map(opts).collect(),
             at: AtomicUsize::new(0),
             cluster: OnceLock::new(),
             server: server.clone(),
@@ -147,87 +156,105 @@ impl Connections {
         }
     }
 
-    /// By which address we come at present; of use to [`Self::move_on`].
-    pub(super) fn at(&self) -> usize {
+    fn at(&self) -> usize {
         self.at.load(Ordering::Relaxed)
     }
 
     /// After an error on a connection made by the address `at`: where it shows that the node does not serve, new connections are
     /// made by the next. One that was lost shows nothing: to log in does.
     pub(super) fn move_on(&self, at: usize, error: &Error) {
-        if self.doors.len() > 1 && does_not_serve(error) && !is_gone(error) {
-            let next = (at + 1) % self.doors.len();
-            let _ = self.at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if self.addresses.len() > 1 && does_not_serve(error) && !is_gone(error) {
+            let next = (at + 1) % self.addresses.len();
+            if self.at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+                && let (Some(from), Some(to)) = (self.addresses.get(at), self.addresses.get(next))
+            {
+                tracing::warn!(
+                    "The database is asked by way of {} now: {}: {}",
+                    to.address,
+                    from.address,
+                    words_of(error)
+                );
+            }
+            self.forget_idle(at);
         }
+    }
+
+    fn forget_idle(&self, at: usize) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|idle| idle.at != at);
     }
 
     /// An idle connection that still answers, or a new one.
     pub(super) async fn connect(&self) -> Result<TakenConnection<'_>, Error> {
-        let connecting = async {
-            let place = self.places.acquire().await.map_err(|closed| Error::Other(closed.into()))?;
-            let at = self.at();
-            while let Some(mut conn) = self.pop() {
-                // The server may have closed it meanwhile.
-                if conn.ping().await.is_ok() {
-                    return Ok(TakenConnection { conn, at, _place: place });
+        let place = async { self.places.acquire().await.map_err(|closed| Error::Other(closed.into())) };
+        let place = within(CONNECT_LIMIT, "connection", place).await?;
+        let made = match self.idle_one().await {
+            Some(made) => made,
+            None => self.alone().await?,
+        };
+        Ok(TakenConnection { made, _place: place })
+    }
+
+    /// An idle connection that still answers. Who does not within the limit is not asked again on the others by its address.
+    async fn idle_one(&self) -> Option<MadeConnection> {
+        while let Some(mut made) = self.pop() {
+            match within(IDLE_LIMIT, "answer", made.conn.ping()).await {
+                Ok(()) => return Some(made),
+                // The server has closed this one meanwhile.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => {
+                    self.forget_idle(made.at);
+                    self.move_on(made.at, &error);
                 }
             }
-            let conn = self.log_in().await?;
-            Ok(TakenConnection { conn, at: self.at(), _place: place })
-        };
-        within(CONNECT_LIMIT, "connection", connecting).await
+        }
+        None
     }
 
-    /// A connection beside the few, for a caller who keeps it.
-    pub(super) async fn alone(&self) -> Result<Conn, Error> {
-        within(CONNECT_LIMIT, "connection", self.log_in()).await
-    }
-
-    /// By the address at hand, or the first of the others that serves.
-    async fn log_in(&self) -> Result<Conn, Error> {
-        if let [only] = &self.doors[..] {
-            return only.log_in().await;
+    /// A connection beside the few, for a caller who keeps it: by the address at hand, or the first of the others that serves.
+    pub(super) async fn alone(&self) -> Result<MadeConnection, Error> {
+        if let [only] = &self.addresses[..] {
+            let conn = within(CONNECT_LIMIT, "connection", only.log_in()).await?;
+            return Ok(MadeConnection { conn, at: 0 });
         }
         let first = self.at();
-        let limit = CONNECT_LIMIT / u32::try_from(self.doors.len()).unwrap_or(u32::MAX);
-        let mut shut = Vec::new();
-        for number in (0..self.doors.len()).map(|step| (first + step) % self.doors.len()) {
-            let Some(door) = self.doors.get(number) else { break };
-            let why = match within(limit, "connection", self.log_in_to_cluster(door)).await {
+        let limit = CONNECT_LIMIT / u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
+        let mut unserved = Vec::new();
+        for number in (0..self.addresses.len()).map(|step| (first + step) % self.addresses.len()) {
+            let Some(opts) = self.addresses.get(number) else { break };
+            let why = match within(limit, "connection", self.log_in_to_cluster(opts)).await {
                 Ok(conn) => {
-                    if !shut.is_empty() {
-                        tracing::warn!("The database is asked by way of {} now: {}", door.address, shut.join("; "));
+                    if !unserved.is_empty() {
+                        tracing::warn!("The database is asked by way of {} now: {}", opts.address, unserved.join("; "));
                         self.at.store(number, Ordering::Relaxed);
                     }
-                    return Ok(conn);
+                    return Ok(MadeConnection { conn, at: number });
                 }
-                Err(error) if does_not_serve(&error) => words_of(error),
+                Err(error) if does_not_serve(&error) => words_of(&error),
                 Err(error) => return Err(error),
             };
-            shut.push(format!("{}: {why}", door.address));
+            unserved.push(format!("{}: {why}", opts.address));
         }
-        Err(Error::Io(IoError::Io(io::Error::other(shut.join("; ")))))
+        Err(Error::Io(IoError::Io(io::Error::other(unserved.join("; ")))))
     }
 
-    /// Why nobody serves at which of several addresses.
-    pub(super) async fn shut(&self) -> Vec<String> {
-        let mut shut = Vec::new();
-        for door in self.doors.iter().skip_while(|_| self.doors.len() == 1) {
-            match within(CONNECT_LIMIT, "connection", self.log_in_to_cluster(door)).await {
+    /// Why nobody serves at which of several addresses. All are asked at once.
+    pub(super) async fn unserved(&self) -> Vec<String> {
+        let several = self.addresses.iter().skip_while(|_| self.addresses.len() == 1);
+        let asked =
+            several.map(async |opts| match within(CONNECT_LIMIT, "connection", self.log_in_to_cluster(opts)).await {
                 Ok(conn) => {
                     let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
+                    None
                 }
-                Err(error) => shut.push(format!("{}: {}", door.address, words_of(error))),
-            }
-        }
-        shut
+                Err(error) => Some(format!("{}: {}", opts.address, words_of(&error))),
+            });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// Logs in where there are several addresses: they must be nodes of one cluster, or rows would be read from one server and
     /// recorded at another.
-    async fn log_in_to_cluster(&self, door: &ServerDoor) -> Result<Conn, Error> {
-        let mut conn = door.log_in().await?;
+    async fn log_in_to_cluster(&self, opts: &AddressOpts) -> Result<Conn, Error> {
+        let mut conn = opts.log_in().await?;
         let stand: Vec<mysql_async::Row> = conn.query(STAND).await?;
         let of = |name: &str| {
             let word = |row: &mysql_async::Row, index| text(row.as_ref(index)).ok().flatten().unwrap_or_default();
@@ -236,7 +263,7 @@ impl Connections {
         let Some(cluster) = of("wsrep_cluster_state_uuid") else {
             let why = format!(
                 "{} is no node of a Galera cluster, and several addresses are for the nodes of one; name one address",
-                door.address
+                opts.address
             );
             return Err(Error::Other(Stranger(why).into()));
         };
@@ -247,7 +274,7 @@ impl Connections {
         let known = self.cluster.get_or_init(|| cluster.clone());
         if *known != cluster {
             let why =
-                format!("{} is a node of another cluster ({cluster}, not {known}); name nodes of one", door.address);
+                format!("{} is a node of another cluster ({cluster}, not {known}); name nodes of one", opts.address);
             return Err(Error::Other(Stranger(why).into()));
         }
         Ok(conn)
@@ -259,13 +286,13 @@ impl Connections {
         mut taken: TakenConnection<'_>,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, CatalogError> {
-        match within(QUERY_LIMIT, "answer", work(&mut taken.conn)).await {
+        match within(QUERY_LIMIT, "answer", work(&mut taken.made.conn)).await {
             Ok(value) => {
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(taken.conn);
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(taken.made);
                 Ok(value)
             }
             Err(error) => {
-                self.move_on(taken.at, &error);
+                self.move_on(taken.made.at, &error);
                 Err(self.unavailable(error))
             }
         }
@@ -275,25 +302,24 @@ impl Connections {
     /// whether that still lives, which would cost as much again. One that does not is replaced.
     pub(super) async fn ask(&self, query: &str) -> Result<Option<mysql_async::Row>, CatalogError> {
         let mut kept = self.asking.lock().await;
-        let at = self.at();
-        if let Some(mut conn) = kept.take() {
-            match first_row(&mut conn, query).await {
+        if let Some(mut made) = kept.take() {
+            match first_row(&mut made.conn, query).await {
                 Ok(row) => {
-                    *kept = Some(conn);
+                    *kept = Some(made);
                     return Ok(row);
                 }
                 Err(error) if is_gone(&error) => {}
-                Err(error) if is_not_ready(&error) => self.move_on(at, &error),
+                Err(error) if is_not_ready(&error) => self.move_on(made.at, &error),
                 Err(error) => {
-                    self.move_on(at, &error);
+                    self.move_on(made.at, &error);
                     return Err(self.unavailable(error));
                 }
             }
         }
         let answer = async {
-            let mut conn = self.alone().await?;
-            let row = first_row(&mut conn, query).await?;
-            *kept = Some(conn);
+            let mut made = self.alone().await?;
+            let row = first_row(&mut made.conn, query).await.inspect_err(|error| self.move_on(made.at, error))?;
+            *kept = Some(made);
             Ok(row)
         };
         answer.await.map_err(|error| self.unavailable(error))
@@ -302,19 +328,19 @@ impl Connections {
     /// Says goodbye on all idle connections.
     pub(super) async fn close(&self) {
         let asking = self.asking.try_lock().ok().and_then(|mut kept| kept.take());
-        for conn in asking.into_iter().chain(std::iter::from_fn(|| self.pop())) {
+        for made in asking.into_iter().chain(std::iter::from_fn(|| self.pop())) {
             // The server notices by itself when the goodbye does not reach it.
-            let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
+            let _ = timeout(Duration::from_secs(1), made.conn.disconnect()).await;
         }
     }
 
-    fn pop(&self) -> Option<Conn> {
+    fn pop(&self) -> Option<MadeConnection> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     pub(super) fn unavailable(&self, error: Error) -> CatalogError {
         let database = Database::Mysql(self.server.clone()).to_string();
-        CatalogError::Unavailable { database, why: words_of(error) }
+        CatalogError::Unavailable { database, why: words_of(&error) }
     }
 
     /// What is wrong with the database, with its name.
@@ -406,7 +432,7 @@ fn does_not_serve(error: &Error) -> bool {
 }
 
 /// The driver's own words repeat themselves.
-fn words_of(error: Error) -> String {
+fn words_of(error: &Error) -> String {
     match error {
         Error::Server(ServerError { code, message, .. }) => format!("{message} (error {code})"),
         Error::Io(IoError::Io(error)) => error.to_string(),
@@ -432,3 +458,6 @@ pub(super) async fn within<T>(
 fn late(what: &str, limit: Duration) -> Error {
     Error::Io(IoError::Io(io::Error::new(ErrorKind::TimedOut, format!("no {what} within {} s", limit.as_secs()))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Sessions and lanes in MySQL, on one connection for all that a mover writes: two of them, on two nodes of a cluster, would
 //! fail each other's certification on the mover's row.
 
-use super::connections::{Connections, QUERY_LIMIT, is_gone, is_not_ready, within};
+use super::connections::{Connections, MadeConnection, QUERY_LIMIT, is_gone, is_not_ready, within};
 use super::row::{integer, text};
 use super::table::Table;
 use super::{COMMAND_DENIED, is_lost_race, links, nodes};
@@ -39,7 +39,7 @@ const CREATE: [&str; 5] = [
 /// The tables, and the connection on which a mover writes.
 pub(super) struct MySqlFleet {
     connections: Arc<Connections>,
-    writer: Mutex<Option<Conn>>,
+    writer: Mutex<FleetWriter>,
     /// By what the lanes are known: the table, and those of each storage node are its own.
     table: String,
     files: String,
@@ -48,6 +48,13 @@ pub(super) struct MySqlFleet {
     rules: FleetRules,
     /// There are tables for links.
     links: bool,
+}
+
+/// The connection on which a mover writes, while there is one, and by which address the last one was made.
+#[derive(Default)]
+struct FleetWriter {
+    conn: Option<Conn>,
+    at: usize,
 }
 
 /// Whether there are tables of a fleet, and what they say.
@@ -104,24 +111,25 @@ pub(super) async fn unfit(conn: &mut Conn, table: &str) -> Result<Option<String>
 /// Creates the tables where they are absent.
 pub(super) async fn init(server: &DatabaseServer, extent: FleetExtent) -> Result<Vec<Created>, CatalogError> {
     let connections = Connections::new(server);
-    let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
-    let made = connections
-        .run(conn, async |conn| {
-            let Some(table) = super::table::find(conn, &super::DEFAULT_TABLES).await? else {
-                return Ok(Err("there is no table of files".to_owned()));
-            };
-            if let Some(why) = unfit(conn, &table.name).await? {
-                return Ok(Err(why));
+    let mut conn = connections.alone().await.map_err(|error| connections.refusal(error))?.conn;
+    let making = async {
+        let Some(table) = super::table::find(&mut conn, &super::DEFAULT_TABLES).await? else {
+            return Ok(Err("there is no table of files".to_owned()));
+        };
+        if let Some(why) = unfit(&mut conn, &table.name).await? {
+            return Ok(Err(why));
+        }
+        // An index of many proofs takes longer than a call is waited for, so nothing limits it.
+        conn.query_drop(super::indexes::UNLIMITED).await?;
+        match create(&mut conn, extent).await {
+            Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => {
+                Ok(Err(format!("{}; grant CREATE on it to user {}", error.message, server.user)))
             }
-            match create(conn, extent).await {
-                Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => {
-                    Ok(Err(format!("{}; grant CREATE on it to user {}", error.message, server.user)))
-                }
-                made => made.map(Ok),
-            }
-        })
-        .await?;
-    connections.close().await;
+            made => made.map(Ok),
+        }
+    };
+    let made = making.await.map_err(|error| connections.unavailable(error))?;
+    let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
     made.map_err(|why| CatalogError::Setup(format!("Database {}: {why}", Database::Mysql(server.clone()))))
 }
 
@@ -168,37 +176,36 @@ impl MySqlFleet {
         F: Future<Output = (Conn, Result<T, Error>)>,
     {
         let mut writer = self.writer.lock().await;
-        let at = self.connections.at();
         let written = within(QUERY_LIMIT, "answer", self.try_to_write(&mut writer, work)).await;
         written.map_err(|error| {
             // Nothing says in which state it is.
-            *writer = None;
-            self.connections.move_on(at, &error);
+            writer.conn = None;
+            self.connections.move_on(writer.at, &error);
             self.connections.unavailable(error)
         })
     }
 
-    async fn try_to_write<T, F>(&self, writer: &mut Option<Conn>, work: impl Fn(Conn) -> F) -> Result<T, Error>
+    async fn try_to_write<T, F>(&self, writer: &mut FleetWriter, work: impl Fn(Conn) -> F) -> Result<T, Error>
     where
         F: Future<Output = (Conn, Result<T, Error>)>,
     {
         let (mut tries, mut lost) = (1, 0);
         loop {
-            let conn = match writer.take() {
+            let conn = match writer.conn.take() {
                 Some(conn) => conn,
-                None => self.log_in().await?,
+                None => self.log_in(&mut writer.at).await?,
             };
             let (mut conn, done) = work(conn).await;
             match done {
                 Ok(value) => {
-                    *writer = Some(conn);
+                    writer.conn = Some(conn);
                     return Ok(value);
                 }
                 Err(Error::Server(error)) if tries < TRIES && is_lost_race(error.code) => {
                     tracing::debug!(%error, tries, "Transaction lost; trying again");
                     // Now, and not after the pause: rows written before may still be locked.
                     if conn.query_drop("ROLLBACK").await.is_ok() {
-                        *writer = Some(conn);
+                        writer.conn = Some(conn);
                     }
                     tokio::time::sleep((PAUSE * tries).mul_f64(fastrand::f64())).await;
                     tries += 1;
@@ -213,8 +220,9 @@ impl MySqlFleet {
         }
     }
 
-    async fn log_in(&self) -> Result<Conn, Error> {
-        let mut conn = self.connections.alone().await?;
+    async fn log_in(&self, at: &mut usize) -> Result<Conn, Error> {
+        let MadeConnection { mut conn, at: by } = self.connections.alone().await?;
+        *at = by;
         // A mover that stands still in the middle of a transaction must not hold its locks for hours.
         let seconds = self.rules.lease().as_secs().max(1);
         conn.query_drop(format!("SET SESSION wait_timeout={seconds}")).await?;
@@ -223,7 +231,7 @@ impl MySqlFleet {
 
     /// Says goodbye on the connection for writing.
     async fn close(&self) {
-        if let Some(conn) = self.writer.lock().await.take() {
+        if let Some(conn) = self.writer.lock().await.conn.take() {
             let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
         }
     }
@@ -450,19 +458,27 @@ impl FleetTables for MySqlFleet {
     }
 
     async fn link_turn(&self, link: &FarLink, taker: TurnTaker) -> Result<Option<LinkTurn>, CatalogError> {
-        self.write(|conn| {
+        let taken = self.write(|conn| {
             on(conn, async |conn| {
                 conn.query_drop("BEGIN").await?;
                 if !fence(conn, &taker.mover).await? {
                     conn.query_drop("ROLLBACK").await?;
-                    return Ok(None);
+                    return Ok(Ok(None));
                 }
-                let turn = links::turn(conn, link, &taker).await?;
-                conn.query_drop("COMMIT").await?;
-                Ok(Some(turn))
+                match links::turn(conn, link, &taker).await {
+                    Err(Error::Server(error)) if let Some(remedy) = links::remedy(error.code) => {
+                        conn.query_drop("ROLLBACK").await?;
+                        Ok(Err(self.connections.words(&format!("{}; {remedy}", error.message))))
+                    }
+                    turn => {
+                        let turn = turn?;
+                        conn.query_drop("COMMIT").await?;
+                        Ok(Ok(Some(turn)))
+                    }
+                }
             })
-        })
-        .await
+        });
+        taken.await?.map_err(CatalogError::Setup)
     }
 
     fn name(&self) -> String {

@@ -34,10 +34,12 @@ pub(super) async fn has(conn: &mut Conn, table: &str, index: &str) -> Result<boo
     Ok(row.and_then(|row| text(row.as_ref(0)).ok().flatten()).is_some_and(|count| count != "0"))
 }
 
+/// Sessions of ours end a statement after a while; not this one.
+pub(super) const UNLIMITED: &str = "SET SESSION innodb_lock_wait_timeout=50 /*M!100101 , max_statement_time=0 */";
+
 /// Makes those that are absent; whether each is new. The server lets others write meanwhile.
 pub(super) async fn create(conn: &mut Conn, table: &str) -> Result<Vec<(String, bool)>, Error> {
-    // Sessions of ours end a statement after a while.
-    conn.query_drop("SET SESSION innodb_lock_wait_timeout=50 /*M!100101 , max_statement_time=0 */").await?;
+    conn.query_drop(UNLIMITED).await?;
     let mut made = Vec::new();
     for (name, of, instead) in INDEXES {
         let mut new = !has(conn, table, name).await?;

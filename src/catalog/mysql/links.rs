@@ -38,6 +38,18 @@ pub(super) async fn create(conn: &mut Conn) -> Result<Vec<(&'static str, bool)>,
     Ok(created)
 }
 
+/// What to do where the server refuses a turn, and would refuse the next one, too.
+pub(super) fn remedy(code: u16) -> Option<&'static str> {
+    match code {
+        _ if COMMAND_DENIED.contains(&code) => {
+            Some("grant SELECT, INSERT, UPDATE and DELETE on tables fleet_link and fleet_share")
+        }
+        // ER_NO_SUCH_TABLE
+        1146 => Some("run `pysmurf-archiver init-db --fleet`"),
+        _ => None,
+    }
+}
+
 fn word(row: &Row, index: usize) -> Option<String> {
     text(row.as_ref(index)).ok().flatten()
 }

@@ -18,7 +18,9 @@ const CREATE: [&str; 4] = [
 ];
 
 /// Index of the places of copies.
-const PLACES: &str = "fleet_proof_place";
+pub(super) const PLACES: &str = "fleet_proof_place";
+/// That of the moments of proofs. They come first in it: else it would be taken for questions that the primary key answers.
+pub(super) const MOMENTS: &str = "fleet_proof_at";
 
 /// Whether the tables are there, and seen.
 pub(super) async fn exist(conn: &mut Conn) -> Result<bool, Error> {
@@ -48,6 +50,10 @@ pub(super) async fn create(conn: &mut Conn) -> Result<Vec<(&'static str, bool)>,
     // By which it is known whose copy stands at a place.
     if !super::indexes::has(conn, "fleet_proof", PLACES).await? {
         conn.query_drop(format!("CREATE INDEX {PLACES} ON fleet_proof (node, path(190))")).await?;
+    }
+    // By which a relay finds what was proven of late, of whatever rows.
+    if !super::indexes::has(conn, "fleet_proof", MOMENTS).await? {
+        conn.query_drop(format!("CREATE INDEX {MOMENTS} ON fleet_proof (at, node, table_name)")).await?;
     }
     Ok(created)
 }
@@ -137,7 +143,9 @@ impl NodeRows<'_> {
     /// The proofs of a row that speak of the bytes it has now, behind FROM.
     pub(super) fn proofs(&self) -> String {
         let (named, table) = (self.named(), quote(self.table));
-        format!("fleet_proof AS p WHERE p.table_name={named} AND p.row_id={table}.id AND p.sum={table}.md5sum")
+        format!(
+            "fleet_proof AS p FORCE INDEX (PRIMARY) WHERE p.table_name={named} AND p.row_id={table}.id AND p.sum={table}.md5sum"
+        )
     }
 
     /// What makes a row that waits one that waits for this node. Where enough nodes have proven it, somebody has put it back

@@ -182,7 +182,7 @@ pub(super) async fn read(
             _ => String::new(),
         };
         let why = text(row.as_ref(4)).ok().flatten();
-        Note { id: RecordId(whole(0)), path, attempts: whole(2), reason: moment(row.as_ref(3)).zip(why) }
+        Note { id: RecordId(whole(0)), path, attempts: whole(2), reason: moment(row.as_ref(3)).zip(why), node: None }
     });
     Ok(notes.collect())
 }

@@ -7,7 +7,7 @@ use super::row::{integer, text};
 use super::table::quote;
 use crate::catalog::fleet::Fleet;
 use crate::catalog::nodes::{LackingCopy, NodeStand};
-use crate::catalog::{CatalogError, Md5, Note, RecordId};
+use crate::catalog::{CatalogError, Md5, Note, RecordId, Retry};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row, Value};
 use std::ffi::OsString;
@@ -122,27 +122,50 @@ impl MySqlCatalog {
         .await
     }
 
-    /// Why the storage node alone gave rows up that is worked for, of so many at most.
-    pub(super) async fn given_up_here(&self, limit: usize) -> Result<Vec<Note>, CatalogError> {
-        let Some(node) = &self.node else { return Ok(Vec::new()) };
-        let most = self.selection.max_attempts;
-        // Of a relayed one the row's own failures are no matter.
-        let of_row = if node.feed().is_some() { String::new() } else { format!("AND failed_copy_attempts < {most}") };
-        let query = format!(
-            "SELECT f.id, f.path, t.of_source + t.of_node, UNIX_TIMESTAMP(t.noted_at), t.why FROM fleet_trouble AS t \
-             JOIN {} AS f ON f.id=t.row_id WHERE t.table_name=? AND t.node=? AND {} {of_row} \
-             AND LEAST(t.of_source, IFNULL(f.failed_copy_attempts, 0)) + t.of_node >= {most} ORDER BY t.row_id LIMIT ?",
+    /// The rows that are meant with what failed of them at storage nodes, behind FROM: files as `f`, troubles as `t`.
+    pub(super) fn troubled(&self, which: &Retry) -> (String, Vec<Value>) {
+        let (more, given): (String, Vec<Value>) = match which {
+            Retry::All => (String::new(), Vec::new()),
+            Retry::Ids(ids) => {
+                (format!("AND id IN ({})", vec!["?"; ids.len()].join(", ")), ids.iter().map(|id| id.0.into()).collect())
+            }
+            Retry::Pattern(pattern) => ("AND f.path LIKE ? ESCAPE '|'".to_owned(), vec![Retry::like(pattern).into()]),
+        };
+        let rows = format!(
+            "fleet_trouble AS t JOIN {} AS f ON f.id=t.row_id WHERE t.table_name=? AND {} {more}",
             quote(&self.table.name),
             self.targets()
         );
-        let values = [Value::from(&self.table.name), node.name().into()].into_iter().chain(self.target_values());
-        let values = values.chain([Value::from(u64::try_from(limit).unwrap_or(u64::MAX))]).collect();
+        (rows, std::iter::once(Value::from(&self.table.name)).chain(self.target_values()).chain(given).collect())
+    }
+
+    /// Why a storage node alone gave rows up that are meant, of so many at most: that which is worked for, or any.
+    pub(super) async fn given_up_at_nodes(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        let none = matches!(which, Retry::Ids(ids) if ids.is_empty());
+        if none || limit == 0 || !self.run(async |conn| exist(conn).await).await? {
+            return Ok(Vec::new());
+        }
+        let (rows, mut values) = self.troubled(which);
+        let most = self.selection.max_attempts;
+        let of_node = self.node.as_ref().map_or("", |_| "AND t.node=?");
+        values.extend(self.node.as_ref().map(|node| Value::from(node.name())));
+        // Of a relayed one the row's own failures are no matter.
+        let of_row = match self.relayed() {
+            Some(_) => String::new(),
+            None => format!("AND IFNULL(f.failed_copy_attempts, 0) < {most}"),
+        };
+        let query = format!(
+            "SELECT f.id, f.path, t.of_source + t.of_node, UNIX_TIMESTAMP(t.noted_at), t.why, t.node FROM {rows} {of_node} {of_row} \
+             AND LEAST(t.of_source, IFNULL(f.failed_copy_attempts, 0)) + t.of_node >= {most} \
+             ORDER BY t.row_id, t.node LIMIT {limit}"
+        );
         let rows = self.run(async |conn| conn.exec::<Row, _, _>(query, Params::Positional(values)).await).await?;
         let note = |row: &Row| {
             let number = |index| integer(row.as_ref(index)).ok().flatten();
             let word = |index| text(row.as_ref(index)).ok().flatten();
             let at = word(3).and_then(|at| at.parse().ok()).unwrap_or(0.0);
-            Some(Note { id: RecordId(number(0)?), path: word(1)?, attempts: number(2)?, reason: Some((at, word(4)?)) })
+            let (id, path, reason) = (RecordId(number(0)?), word(1)?, Some((at, word(4)?)));
+            Some(Note { id, path, attempts: number(2)?, reason, node: word(5) })
         };
         Ok(rows.iter().filter_map(note).collect())
     }

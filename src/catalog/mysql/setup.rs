@@ -64,7 +64,7 @@ pub(in crate::catalog) async fn reach(server: &DatabaseServer) -> Result<String,
             Ok((version, conn.query_first("SHOW SESSION STATUS LIKE 'Ssl_version'").await?))
         })
         .await?;
-    let shut = connections.shut().await;
+    let unserved = connections.unserved().await;
     connections.close().await;
     let version = version.and_then(|row| row::text(row.as_ref(0)).ok().flatten()).unwrap_or_default();
     let product = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
@@ -74,10 +74,10 @@ pub(in crate::catalog) async fn reach(server: &DatabaseServer) -> Result<String,
         (Some(tls), TlsMode::VerifyIdentity) => format!("encrypted by {tls}, its certificate verified"),
         (Some(tls), _) => format!("encrypted by {tls}, its certificate not verified"),
     };
-    let of_several = match (server.addresses.len(), shut.len()) {
+    let of_several = match (server.addresses.len(), unserved.len()) {
         (1, _) => String::new(),
         (all, 0) => format!(", by all {all} addresses"),
-        (all, not) => format!(", by {} of {all} addresses; {}", all - not, shut.join("; ")),
+        (all, not) => format!(", by {} of {all} addresses; {}", all - not, unserved.join("; ")),
     };
     Ok(format!("{product} {}, {secured}{of_several}", version.split('-').next().unwrap_or_default()))
 }
@@ -138,7 +138,7 @@ pub(in crate::catalog) async fn init_db(server: &DatabaseServer) -> Result<Vec<C
 /// Makes our indexes where they are absent. A large table takes longer than a call is waited for, so nothing limits it.
 pub(in crate::catalog) async fn make_indexes(server: &DatabaseServer) -> Result<Vec<Created>, CatalogError> {
     let connections = Connections::new(server);
-    let mut conn = connections.alone().await.map_err(|error| connections.refusal(error))?;
+    let mut conn = connections.alone().await.map_err(|error| connections.refusal(error))?.conn;
     let made = async {
         let Some(table) = table::find(&mut conn, &DEFAULT_TABLES).await? else { return Ok(None) };
         indexes::create(&mut conn, &table.name).await.map(Some)

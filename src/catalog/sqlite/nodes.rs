@@ -1,10 +1,10 @@
 //! The rows of a target as one of its storage nodes has them before it: what waits there, and what a proof of it makes of a row.
 
-use super::relays;
+use super::relays::{self, MOMENTS};
 use super::row::hex;
 use super::table::{FILES, PATH_LIMIT};
 use crate::catalog::nodes::{NODE_TABLES, RELAY_TABLE, Spread, StorageNode, has_nodes};
-use crate::catalog::{FailedSide, Md5, Note, RecordId, Settled};
+use crate::catalog::{FailedSide, Md5, Note, RecordId, Retry, Settled};
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, params};
 
 const CREATE: [&str; 4] = [
@@ -50,6 +50,9 @@ pub(super) fn create(transaction: &Transaction<'_>) -> Result<Vec<(&'static str,
     }
     // By which it is known whose copy stands at a place.
     transaction.execute_batch("CREATE INDEX IF NOT EXISTS fleet_proof_place ON fleet_proof (node, path)")?;
+    // By which a relay finds what was proven of late, of whatever rows.
+    transaction
+        .execute_batch(&format!("CREATE INDEX IF NOT EXISTS {MOMENTS} ON fleet_proof (at, node, table_name)"))?;
     Ok(created)
 }
 
@@ -348,27 +351,41 @@ pub(super) fn fail(
     Ok(Some(counted))
 }
 
-/// Why this node alone gave rows up, of so many at most.
+/// Why a storage node alone gave rows up that are meant, of so many at most: this one, or any.
 pub(super) fn given_up(
     connection: &Connection,
-    node: &StorageNode,
-    of: (&str, i64),
-    limit: usize,
+    node: Option<&StorageNode>,
+    (archive, max_attempts): (&str, i64),
+    (which, limit): (&Retry, usize),
 ) -> Result<Vec<Note>, Error> {
+    if !exist(connection)? {
+        return Ok(Vec::new());
+    }
+    let of_node = node.map_or_else(String::new, |node| format!("AND node = '{}'", node.name()));
     // Of a relayed one the row's own failures are no matter.
-    let of_row = if node.feed().is_some() { "" } else { "AND failed_copy_attempts < ?2" };
+    let of_row = match node.and_then(StorageNode::feed) {
+        Some(_) => "",
+        None => "AND failed_copy_attempts < ?2",
+    };
+    let (meant, like) = match which {
+        Retry::All => (String::new(), None),
+        Retry::Ids(ids) => {
+            let ids: Vec<_> = ids.iter().map(|id| id.0.to_string()).collect();
+            (format!("AND row_id IN ({})", ids.join(", ")), None)
+        }
+        Retry::Pattern(pattern) => (String::new(), Some(Retry::like(pattern))),
+    };
     let query = format!(
-        "SELECT id, CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT), of_source + of_node, noted_at, why \
-         FROM fleet_trouble JOIN {FILES} ON id = row_id WHERE table_name = '{FILES}' AND node = '{}' AND archive_name = ?1 {of_row} \
-         AND min(of_source, CAST(failed_copy_attempts AS INTEGER)) + of_node >= ?2 ORDER BY row_id LIMIT ?3",
-        node.name()
+        "SELECT id, CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT), of_source + of_node, noted_at, why, node \
+         FROM fleet_trouble JOIN {FILES} ON id = row_id WHERE table_name = '{FILES}' AND archive_name = ?1 {of_node} {of_row} {meant} \
+         AND (?3 IS NULL OR local_path LIKE ?3 ESCAPE '|') \
+         AND min(of_source, CAST(failed_copy_attempts AS INTEGER)) + of_node >= ?2 ORDER BY row_id, node LIMIT {limit}"
     );
-    let mut query = connection.prepare_cached(&query)?;
-    let room = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = query.query_map(params![of.0, of.1, room], |row| {
+    let mut query = connection.prepare(&query)?;
+    let rows = query.query_map(params![archive, max_attempts, like], |row| {
         let path = row.get::<_, Option<String>>(1)?.unwrap_or_default();
         let reason = Some((row.get(3)?, row.get(4)?));
-        Ok(Note { id: RecordId(row.get(0)?), path, attempts: row.get(2)?, reason })
+        Ok(Note { id: RecordId(row.get(0)?), path, attempts: row.get(2)?, reason, node: row.get(5)? })
     });
     rows?.collect()
 }

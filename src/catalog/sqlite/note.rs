@@ -94,7 +94,8 @@ pub(super) fn read(
     let rows = statement.query_map(values, |row| {
         let noted: (Option<f64>, Option<String>) = (row.get(3)?, row.get(4)?);
         let path = row.get::<_, Option<String>>(1)?.unwrap_or_default();
-        Ok(Note { id: RecordId(row.get(0)?), path, attempts: row.get(2)?, reason: noted.0.zip(noted.1) })
+        let reason = noted.0.zip(noted.1);
+        Ok(Note { id: RecordId(row.get(0)?), path, attempts: row.get(2)?, reason, node: None })
     })?;
     rows.collect()
 }

@@ -120,7 +120,7 @@ impl SqliteCatalog {
     }
 
     /// Says of each file why it must stay: since its row is no longer as it was read, or a row waits for it, of whatever
-    /// archive. Files of the same name for which others wait are entered as its rivals. Only rows above `above` are looked
+    /// archive. Files of the same name for which others wait are added to its rivals. Only rows above `above` are looked
     /// at for those that wait, where it is given and there is no index. Says up to which row it has looked.
     pub async fn needed(
         &self,
@@ -324,14 +324,12 @@ impl Needs {
         if let Some(id) = self.by_path.get(path) {
             return Some(Needed::ByRow(*id));
         }
-        let Some(rivals) = self.by_name.get(name_of(path)) else {
-            file.rivals.clear();
-            return None;
-        };
-        if rivals.len() > RIVALS_MOST {
-            return Some(Needed::ByMany);
+        let rivals = self.by_name.get(name_of(path)).into_iter().flatten();
+        for rival in rivals.filter(|rival| rival.as_path() != file.path) {
+            if !file.rivals.contains(rival) {
+                file.rivals.push(rival.clone());
+            }
         }
-        file.rivals = rivals.clone();
-        None
+        (file.rivals.len() > RIVALS_MOST).then_some(Needed::ByMany)
     }
 }

@@ -5,9 +5,19 @@ use super::table::FILES;
 use super::walk::BOTTOM;
 use super::{SqliteCatalog, columns};
 use crate::catalog::fleet::DEBTS_MOST;
-use crate::catalog::nodes::{RelayFeed, StorageNode};
+use crate::catalog::nodes::{FED_PAGE, FED_PAGES, FedRows, RelayFeed, StorageNode};
 use crate::catalog::{CatalogError, Settled, Totals};
+use crate::clock::unix_now;
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, params};
+
+/// Index of the moments of proofs.
+pub(super) const MOMENTS: &str = "fleet_proof_at";
+
+/// Whether there is an index of the moments of proofs.
+fn has_moments(connection: &Connection) -> Result<bool, Error> {
+    let there = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = ?";
+    connection.prepare_cached(there)?.query_row([MOMENTS], |row| row.get::<_, i64>(0)).map(|indexes| indexes > 0)
+}
 
 /// Failures at this node to make a copy of the proven one that there is: one that was proven later is another chance.
 pub(super) fn attempts(node: &StorageNode) -> String {
@@ -83,7 +93,46 @@ pub(super) fn fail(
     Ok(Some(counted))
 }
 
+/// A page of the other node's proofs from a moment on, in their order: the row, the moment, and whether this node lacks it.
+fn page_since(node: &StorageNode, feed: &RelayFeed, more: &str) -> String {
+    format!(
+        "SELECT p.row_id, p.at, coalesce(lower(hex(p.sum)) = lower(local_md5sum) AND archive_name = ?1 {more} AND {} < ?2 \
+         AND {}, 0) FROM (SELECT row_id, at, sum, path FROM fleet_proof INDEXED BY {MOMENTS} WHERE node = '{}' \
+         AND table_name = '{FILES}' AND at >= ?3 ORDER BY at LIMIT {FED_PAGE}) AS p LEFT JOIN {FILES} ON {FILES}.id = p.row_id \
+         ORDER BY p.at",
+        attempts(node),
+        lacks(node, feed),
+        feed.node
+    )
+}
+
 impl SqliteCatalog {
+    /// Rows that the other node has proven since then.
+    pub(super) async fn rows_fed_since(&self, since: Option<f64>) -> Result<Option<FedRows>, CatalogError> {
+        let Some((node, feed)) = self.relayed() else { return Ok(None) };
+        let query = page_since(node, feed, self.not_ignored);
+        let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
+        self.run(move |connection| {
+            if since.is_none() && !has_moments(connection)? {
+                return Ok(None);
+            }
+            let (mut fed, mut from) = (FedRows { ids: Vec::new(), until: unix_now() }, since);
+            for page in 0..FED_PAGES {
+                let Some(moment) = from else { break };
+                let mut statement = connection.prepare_cached(&query)?;
+                let found = statement.query_map(params![archive, max_attempts, moment], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })?;
+                from = fed.enter(moment, &found.collect::<Result<Vec<_>, _>>()?);
+                if let Some(moment) = from.filter(|_| page + 1 == FED_PAGES) {
+                    fed.until = moment;
+                }
+            }
+            Ok(Some(fed))
+        })
+        .await
+    }
+
     /// How many rows of the other node's wait for this one, how many it gave up and how many it has.
     pub(super) async fn count_relayed(&self, node: &StorageNode, feed: &RelayFeed) -> Result<Totals, CatalogError> {
         let (attempts, lacks) = (attempts(node), lacks(node, feed));

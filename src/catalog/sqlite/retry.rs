@@ -58,18 +58,17 @@ impl SqliteCatalog {
         Ok(self.walk(BOTTOM, 0, look).await?.0)
     }
 
-    /// What is noted of those given up; of all of them also by the storage node alone that is worked for.
+    /// What is noted of those given up, also by a storage node alone: that which is worked for, or any.
     pub(super) async fn notes(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
         let mut notes = match self.relayed() {
             Some(_) => Vec::new(),
             None => self.notes_of_rows(which, limit).await?,
         };
-        if let (Some(node), Retry::All) = (self.node.clone(), which) {
-            let (archive, max_attempts, room) =
-                (self.archive.clone(), self.max_attempts, limit - notes.len().min(limit));
-            let more = self.run(move |connection| nodes::given_up(connection, &node, (&archive, max_attempts), room));
-            notes.extend(more.await?);
-        }
+        let (node, of, which) = (self.node.clone(), (self.archive.clone(), self.max_attempts), which.clone());
+        let room = limit.saturating_sub(notes.len());
+        let more =
+            self.run(move |connection| nodes::given_up(connection, node.as_ref(), (&of.0, of.1), (&which, room)));
+        notes.extend(more.await?);
         Ok(notes)
     }
 

@@ -5,6 +5,7 @@ use super::super::output::{json_fields, print, printable, say};
 use super::super::{SOME_FAILED, USAGE};
 use super::wording::{age, moment};
 use super::{inspect, tell_strangers};
+use crate::catalog::at_node::{AtNodeState, AtNodes};
 use crate::catalog::files::{FileQuery, FileRow, FileState};
 use crate::catalog::nodes::NodeStand;
 use crate::catalog::{AnyCatalog, Catalog, RecordId};
@@ -43,19 +44,20 @@ async fn show_in(args: &ShowArgs, catalog: &AnyCatalog) -> Result<u8> {
     }
     for (at, row) in found.iter().take(SHOWN).enumerate() {
         let stands = catalog.stands(row.id()).await?;
+        let given_up = if stands.is_empty() { Vec::new() } else { given_up_by(catalog, row.id()).await? };
         if args.json {
-            let nodes = (!stands.is_empty()).then(|| ("nodes", json_of(&stands)));
+            let nodes = (!stands.is_empty()).then(|| ("nodes", json_of(&stands, &given_up)));
             print(&json_fields(FIELDS.into_iter().zip(values(row)).chain(nodes)));
             continue;
         }
         if at > 0 {
             print("");
         }
-        for line in lines(row, catalog) {
+        for line in lines(row, &given_up, catalog) {
             print(&line);
         }
         for stand in &stands {
-            print(&format!("  {:<11} {}", "node", printable(&words_of(stand))));
+            print(&format!("  {:<11} {}", "node", printable(&words_of(stand, &given_up))));
         }
     }
     if found.len() > SHOWN {
@@ -65,8 +67,17 @@ async fn show_in(args: &ShowArgs, catalog: &AnyCatalog) -> Result<u8> {
     Ok(if copied { 0 } else { SOME_FAILED })
 }
 
+/// The storage nodes that alone gave a row up.
+async fn given_up_by(catalog: &AnyCatalog, id: RecordId) -> Result<Vec<String>> {
+    let at = AtNodes::failed_at(&catalog.node_names().await?);
+    let query = FileQuery { ids: Some(vec![id]), at, ..FileQuery::default() };
+    let rows = catalog.files(&query, RecordId(id.0.saturating_sub(1)), 1).await?.rows;
+    let given_up = rows.into_iter().filter_map(|row| row.at).filter(|at| at.state == AtNodeState::GivenUp);
+    Ok(given_up.map(|at| at.node).collect())
+}
+
 /// How a storage node stands to a row, in words.
-fn words_of(stand: &NodeStand) -> String {
+fn words_of(stand: &NodeStand, given_up: &[String]) -> String {
     let NodeStand { node, proof, owes, failed, from } = stand;
     let state = match (proof, owes, from) {
         (Some((path, at)), ..) => format!("{path}, proven on {}", moment(*at)),
@@ -74,11 +85,12 @@ fn words_of(stand: &NodeStand) -> String {
         (None, true, None) => "owes its copy".to_owned(),
         (None, false, None) => "has no proven copy".to_owned(),
     };
-    let failed = failed.as_ref().map(|(times, why)| format!("; failed {times} times, the last because {why}"));
+    let gave_up = if given_up.contains(node) { "gave it up: " } else { "" };
+    let failed = failed.as_ref().map(|(times, why)| format!("; {gave_up}failed {times} times, the last because {why}"));
     format!("{node}: {state}{}", failed.unwrap_or_default())
 }
 
-fn json_of(stands: &[NodeStand]) -> serde_json::Value {
+fn json_of(stands: &[NodeStand], given_up: &[String]) -> serde_json::Value {
     let one = |NodeStand { node, proof, owes, failed, from }: &NodeStand| {
         serde_json::json!({
             "node": node,
@@ -86,6 +98,7 @@ fn json_of(stands: &[NodeStand]) -> serde_json::Value {
             "proven_at": proof.as_ref().map(|(_, at)| at),
             "owes": owes,
             "from": from,
+            "given_up": given_up.contains(node),
             "attempts": failed.as_ref().map_or(0, |(times, _)| *times),
             "reason": failed.as_ref().map(|(_, why)| why),
         })
@@ -132,12 +145,12 @@ async fn tell_absence(args: &ShowArgs, catalog: &AnyCatalog) -> Result<()> {
     Ok(())
 }
 
-/// A row for people: first how it stands, then what is known of it.
-fn lines(row: &FileRow, catalog: &AnyCatalog) -> Vec<String> {
+/// A row for people: first how it stands, then what is known of it. `given_up`: the storage nodes that alone gave it up.
+fn lines(row: &FileRow, given_up: &[String], catalog: &AnyCatalog) -> Vec<String> {
     let places = FilePlaces::of(row);
     let now = unix_now();
     let since = |at: f64| format!("{} ({} ago)", moment(at), age(now - at));
-    let mut lines = vec![sentence(row)];
+    let mut lines = vec![sentence(row, given_up)];
     let mut tell = |what: &str, text: String| lines.push(format!("  {what:<11} {}", printable(&text)));
     let owner = if catalog.layout().is_none() { "archive" } else { "target" };
     tell("row", format!("{} of {}, {owner} {}", row.id().0, catalog.describe(), row.owner));
@@ -173,14 +186,19 @@ fn lines(row: &FileRow, catalog: &AnyCatalog) -> Vec<String> {
     if let Some(removed) = row.removed_at {
         tell("local file", if removed > 0.0 { format!("deleted {}", since(removed)) } else { "was gone".to_owned() });
     }
-    tell("next", next(row));
+    tell("next", next(row, given_up));
     lines
 }
 
 /// How it stands, in one sentence.
-fn sentence(row: &FileRow) -> String {
+fn sentence(row: &FileRow, given_up: &[String]) -> String {
+    let nodes = given_up.join(" and ");
     let times = |count: i64| if count == 1 { "once".to_owned() } else { format!("{count} times") };
     match row.state {
+        FileState::Waiting | FileState::Retrying if !nodes.is_empty() => {
+            format!("Not copied to all its storage nodes: {nodes} gave it up.")
+        }
+        FileState::Copied if !nodes.is_empty() => format!("Copied, and the copy is proven; {nodes} gave it up."),
         FileState::Waiting if unusable(row).is_some() => "Not copied: the row cannot be used as it stands.".into(),
         FileState::Waiting => "Not copied yet: it waits for its turn.".into(),
         FileState::Retrying => format!("Not copied: it failed {}, and will be tried again.", times(row.attempts())),
@@ -191,13 +209,16 @@ fn sentence(row: &FileRow) -> String {
 }
 
 /// What is to be done about it.
-fn next(row: &FileRow) -> String {
+fn next(row: &FileRow, given_up: &[String]) -> String {
     let id = row.id().0;
     let changed = reason(row).is_some_and(|why| why.contains("has changed since"));
     let accept = format!("if it is right as it is now, `files accept --id {id}`");
     match row.state {
-        FileState::Waiting => "nothing, as long as `run` is at work".into(),
         FileState::Retrying if changed => accept,
+        FileState::Waiting | FileState::Retrying | FileState::Copied if !given_up.is_empty() => {
+            format!("see to the cause at {}, then `files retry --id {id}`", given_up.join(" and "))
+        }
+        FileState::Waiting => "nothing, as long as `run` is at work".into(),
         FileState::Retrying => "nothing, as long as `run` is at work and the cause passes".into(),
         FileState::GivenUp if changed => accept,
         FileState::GivenUp => {

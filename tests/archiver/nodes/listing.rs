@@ -98,11 +98,33 @@ fn refused_by_nodes(site: &Site) {
     tried_again(site, &failed);
 }
 
+/// `files show` says who gave a row up, and what then.
+fn shown_as_given_up(site: &Site) {
+    let show = |words: &[&str]| {
+        let mut command = site.place.program();
+        command.args(["files", "show", "--config", "config.toml", "--id", "4"]).args(words);
+        Ended::of(command).expect(1)
+    };
+    let shown = show(&[]).out;
+    assert!(shown.starts_with("Not copied to all its storage nodes: a and b gave it up."), "{shown}");
+    assert!(shown.contains("next        see to the cause at a and b, then `files retry --id 4`"), "{shown}");
+    assert!(shown.contains("b: has no proven copy; gave it up: failed 2 times, the last because "), "{shown}");
+    let nodes: Vec<_> = show(&["--json"]).object()["nodes"].as_array().unwrap().clone();
+    assert!(nodes.len() == 2 && nodes.iter().all(|node| node["given_up"] == true), "{nodes:?}");
+}
+
 /// What was listed as failed is what `retry --all` tries again.
 fn tried_again(site: &Site, failed: &Ended) {
     let rows: std::collections::BTreeSet<_> = lines(failed).into_iter().map(|(id, ..)| id).collect();
+    shown_as_given_up(site);
     let told = site.tell(&["retry", "--all"]);
     assert!(told.contains(&format!("{} rows will be tried again", rows.len())), "{told}");
+    let named: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("row ")).collect();
+    let of = |id: &str, place: &str| named.iter().filter(|line| line.starts_with(id) && line.contains(place)).count();
+    let named_at = ["/gone.dat: it is missing", "/00001.dat, at storage node b: ", "/00002.dat, at storage node a: "]
+        .map(|place| ["1, ", "3, ", "4, "].map(|id| of(id, place)));
+    assert_eq!(named_at, [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "{told}");
+    assert!(named.len() == 4 && !told.contains("more"), "{told}");
     assert_eq!(site.list(&["--failed"]).expect(0).out, "No such row\n");
     for (node, name) in [("b", "00001.dat"), ("a", "00002.dat"), ("b", "00002.dat")] {
         fs::remove_dir_all(site.folder(node).join(name)).unwrap();
@@ -149,8 +171,10 @@ fn lacked_by_one(site: &Site) {
     assert_eq!(failed.object()["state"], "copied");
     assert_eq!(lines(&site.list(&["--json", "--node", "b", "--pending"]).expect(0)), [line(3, "b", "lacking", 0)]);
     run.terminate().0.expect(0);
-    let told = site.tell(&["retry", "--all"]);
-    assert!(told.contains("2 rows will be tried again"), "{told}");
+    // By the numbers, too.
+    let told = site.tell(&["retry", "--id", "1", "2", "3"]);
+    assert!(told.contains("2 rows will be tried again") && told.contains("row 2, "), "{told}");
+    assert!(told.contains("/00001.dat, at storage node b: "), "{told}");
     assert_eq!(at("b"), [line(2, "b", "owed", 0), line(3, "b", "owed", 0)]);
 }
 
