@@ -105,9 +105,11 @@ beside-socs: ## Turns with the genuine SupRsync of socs on one database, under l
 	cargo build $(QUIET) --locked --bin pysmurf-archiver
 	scripts/beside-socs --program target/debug/pysmurf-archiver
 
-faults: ## Whatever befalls links and processes, by every road, for MINUTES (10) from SEED: a table of runs, hangs and what was wrong
+faults: ## Whatever befalls links and processes, by every road, three times MINUTES (10) from SEED: tables of runs, hangs and what was wrong
 	ARCHIVER_FAULTS=$(or $(MINUTES),10) ARCHIVER_SEED=$(SEED) cargo test $(QUIET) --locked --workspace --test archiver faults:: -- --nocapture
-	ARCHIVER_FAULTS=1 cargo test $(QUIET) --locked --workspace --test rsync daemon_cut -- --nocapture
+	ARCHIVER_FAULTS=$(or $(MINUTES),10) cargo test $(QUIET) --locked --workspace --test archiver cuts:: -- --nocapture
+	ARCHIVER_FAULTS=1 cargo test $(QUIET) --locked --workspace --test rsync cut_at_bytes -- --nocapture
+	ARCHIVER_FAULTS=$(or $(MINUTES),10) ARCHIVER_SEED=$(SEED) cargo test $(QUIET) --locked --workspace --test agent faults:: -- --nocapture
 
 soak: ## Two archivers, a producer, and whatever befalls them for MINUTES (30) from SEED: rows lost, wrong, twice, hangs; ROWS=1000000: small files, and memory
 	ARCHIVER_SOAK=$(or $(MINUTES),30) ARCHIVER_SOAK_ROWS=$(ROWS) ARCHIVER_SEED=$(SEED) cargo test $(QUIET) --locked --workspace --test archiver soak:: -- --nocapture

@@ -55,7 +55,7 @@ struct RangesState {
     stage: Admittance,
     /// Where the next range begins that nobody had.
     next: u64,
-    /// Ranges of those who broke off.
+    /// What was missing of ranges when those at them broke off.
     returned: Vec<Range<u64>>,
     /// The ranges that somebody is at.
     at: Vec<Range<u64>>,
@@ -186,7 +186,7 @@ impl Ranges {
 
     fn one_more(&self, staying: WriterStay) -> RangeWriter<'_> {
         self.change(|state| state.at_work += 1);
-        RangeWriter { ranges: self, range: None, staying }
+        RangeWriter { ranges: self, range: None, moved: 0, staying }
     }
 
     /// Waits until the file is there; `None` where no help is needed any more. Whoever joins is waited for.
@@ -197,7 +197,7 @@ impl Ranges {
         }
         self.has_work(&state).then(|| {
             state.at_work += 1;
-            RangeWriter { ranges: self, range: None, staying: WriterStay::Leaves }
+            RangeWriter { ranges: self, range: None, moved: 0, staying: WriterStay::Leaves }
         })
     }
 
@@ -211,7 +211,7 @@ impl Ranges {
         self.has_work(&state).then(|| {
             state.at_work += 1;
             state.began.get_or_insert_with(Instant::now);
-            RangeWriter { ranges: self, range: None, staying: WriterStay::Waits }
+            RangeWriter { ranges: self, range: None, moved: 0, staying: WriterStay::Waits }
         })
     }
 
@@ -296,6 +296,8 @@ impl Ranges {
 pub(crate) struct RangeWriter<'a> {
     ranges: &'a Ranges,
     range: Option<Range<u64>>,
+    /// Bytes at the beginning of it that have been moved for certain.
+    moved: u64,
     staying: WriterStay,
 }
 
@@ -313,6 +315,10 @@ impl RangesState {
 }
 
 impl RangeWriter<'_> {
+    fn begin_range(&mut self, range: &Range<u64>) {
+        (self.range, self.moved) = (Some(range.clone()), 0);
+    }
+
     /// The range is there.
     fn done(&mut self) {
         if let Some(range) = self.range.take() {
@@ -364,11 +370,11 @@ impl RangeWriter<'_> {
     ) -> Result<u64, RangeError> {
         let mut total = 0;
         while let Some(range) = self.ranges.take(self.staying) {
-            self.range = Some(range.clone());
-            let (mut at, mut ended) = (range.start, false);
+            self.begin_range(&range);
+            let (moved_of_it, mut ended) = (&mut self.moved, false);
             let mut each = |bytes: &[u8]| {
-                here.write_all_at(bytes, at)?;
-                at += bytes.len() as u64;
+                here.write_all_at(bytes, range.start + *moved_of_it)?;
+                *moved_of_it += bytes.len() as u64;
                 ended = !moved(bytes.len());
                 if ended { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
             };
@@ -388,7 +394,7 @@ impl RangeWriter<'_> {
     ) -> Result<u64, RangeError> {
         let mut total = 0;
         while let Some(range) = self.ranges.take(self.staying) {
-            self.range = Some(range.clone());
+            self.begin_range(&range);
             source.seek(SeekFrom::Start(range.start)).map_err(RangeError::Here)?;
             let mut left = range.end - range.start;
             let mut ended = false;
@@ -402,8 +408,9 @@ impl RangeWriter<'_> {
                 ended = n > 0 && !moved(n);
                 if ended { Err(io::ErrorKind::Interrupted.into()) } else { Ok(n) }
             };
-            let written = pieces.write_at(range.start, &mut next).map_err(RangeError::Far)?;
-            total += written.map_err(|error| if ended { RangeError::Ended } else { RangeError::Here(error) })?;
+            let written = pieces.write_at(range.start, &mut next, &mut self.moved).map_err(RangeError::Far)?;
+            written.map_err(|error| if ended { RangeError::Ended } else { RangeError::Here(error) })?;
+            total += self.moved;
             self.done();
         }
         pieces.close().map_err(RangeError::Far)?;
@@ -419,7 +426,8 @@ impl Drop for RangeWriter<'_> {
             state.left = Some(Instant::now());
             state.hurt |= range.is_some();
             range.iter().for_each(|range| state.leave(range));
-            state.returned.extend(range);
+            let rest = range.map(|range| range.start + self.moved..range.end);
+            state.returned.extend(rest.filter(|rest| !rest.is_empty()));
         });
     }
 }
@@ -490,6 +498,27 @@ mod tests {
         take_all(&ranges);
         drop(alone);
         assert_eq!(ranges.finish(), Written::Partly);
+    }
+
+    #[test]
+    fn what_one_had_moved_before_it_broke_off_is_not_moved_again() {
+        let ranges = Ranges::new(40 * MIB, 2);
+        let (first, mut second) = (ranges.begin(), ranges.join().unwrap());
+        let range = ranges.take(WriterStay::Leaves).unwrap();
+        second.begin_range(&range);
+        second.moved = 3 * MIB;
+        take_all(&ranges);
+        drop(second);
+        assert_eq!(ranges.front(), range.start + 3 * MIB);
+        assert_eq!(ranges.take(WriterStay::Waits), Some(range.start + 3 * MIB..range.end));
+        // All of it was there, and its end was not told any more.
+        let mut third = ranges.one_more(WriterStay::Leaves);
+        third.begin_range(&range);
+        third.moved = range.end - range.start;
+        drop(third);
+        assert_eq!(ranges.take(WriterStay::Waits), None);
+        drop(first);
+        assert_eq!(ranges.finish(), Written::Mended);
     }
 
     #[test]

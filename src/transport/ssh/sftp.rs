@@ -370,13 +370,14 @@ impl Sftp {
         mut file: File,
         next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> Result<io::Result<u64>, SftpError> {
-        let written = self.stream(&mut file, next);
-        if matches!(written, Ok(Ok(_))) && self.syncs != Some(false) {
+        let mut bytes = 0;
+        let written = self.stream(&mut file, next, &mut bytes);
+        if matches!(written, Ok(Ok(()))) && self.syncs != Some(false) {
             self.sync(&mut file)?;
         }
         let closed = self.close(file);
         let written = written?;
-        closed.map(|()| written)
+        closed.map(|()| written.map(|()| bytes))
     }
 
     /// Syncs a file. A server that has never done so may refuse it, in any words.
@@ -492,14 +493,16 @@ impl Sftp {
         Ok(ReadRanges { sftp: self, file })
     }
 
-    /// Writes what `next` gives from where the file stands; the inner error is one of `next`.
+    /// Writes what `next` gives from where the file stands, and adds to `confirmed` what the server says that it has; the inner
+    /// error is one of `next`.
     fn stream(
         &mut self,
         file: &mut File,
         next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> Result<io::Result<u64>, SftpError> {
+        confirmed: &mut u64,
+    ) -> Result<io::Result<()>, SftpError> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let streamed = self.stream_by(&mut buffer, file, next);
+        let streamed = self.stream_by(&mut buffer, file, next, confirmed);
         self.buffer = buffer;
         streamed
     }
@@ -509,9 +512,10 @@ impl Sftp {
         buffer: &mut [u8],
         file: &mut File,
         next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> Result<io::Result<u64>, SftpError> {
+        confirmed: &mut u64,
+    ) -> Result<io::Result<()>, SftpError> {
         // What is under way and not yet confirmed stands from `start` to `end`.
-        let (mut start, mut end, mut total, mut ended) = (0, 0, 0, false);
+        let (mut start, mut end, mut ended) = (0, 0, false);
         loop {
             if start >= SLACK {
                 buffer.copy_within(start..end, 0);
@@ -526,7 +530,7 @@ impl Sftp {
                 }
             }
             if start == end {
-                return Ok(Ok(total));
+                return Ok(Ok(()));
             }
             let began = Instant::now();
             // It must be shown again; what stands behind it follows at once.
@@ -534,7 +538,7 @@ impl Sftp {
                 0 => return Err(SftpError::Failed("it takes no more bytes".to_owned())),
                 n => {
                     start += n;
-                    total += n as u64;
+                    *confirmed += n as u64;
                     if began.elapsed() < self.stall_limit / GOOD_TIME {
                         self.trusted.set((ahead * 2).max(self.trusted.get()).min(self.ahead));
                     }
@@ -659,17 +663,18 @@ pub struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// Writes what `next` gives from `offset` on, and waits until the server has confirmed it. The inner error is one of
-    /// `next`.
+    /// Writes what `next` gives from `offset` on, and waits until the server has confirmed it; `confirmed` tells how far that has
+    /// come, also where it fails. The inner error is one of `next`.
     pub fn write_at(
         &mut self,
         offset: u64,
         next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> Result<io::Result<u64>, SftpError> {
+        confirmed: &mut u64,
+    ) -> Result<io::Result<()>, SftpError> {
         if let Err(error) = self.file.seek(SeekFrom::Start(offset)) {
             return Ok(Err(error));
         }
-        self.sftp.stream(&mut self.file, next)
+        self.sftp.stream(&mut self.file, next, confirmed)
     }
 
     /// Closes the file.
