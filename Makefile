@@ -117,7 +117,7 @@ soak: ## Two archivers, a producer, and whatever befalls them for MINUTES (30) f
 power-cut: ## A storage node that loses power at POINTS (2000) moments from SEED, by every road, on FS (ext4 and XFS): rows that lost their file; as root
 	ARCHIVER_POINTS=$(or $(POINTS),2000) ARCHIVER_SEED=$(SEED) ARCHIVER_FS=$(FS) cargo test $(QUIET) --locked --workspace --test archiver power:: -- --nocapture
 
-fuzz: ## What peers may send, made up by libFuzzer for each decoder and machine of the protocol; FUZZ="--seconds 240" for an hour
+fuzz: ## What peers may send, made up by libFuzzer for each decoder and machine, a minute each; FUZZ="--seconds 340" for an hour
 	scripts/fuzz $(FUZZ)
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
