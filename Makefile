@@ -108,9 +108,11 @@ beside-socs: ## Turns with the genuine SupRsync of socs on one database, under l
 	cargo build $(QUIET) --locked --bin pysmurf-archiver
 	scripts/beside-socs --program target/debug/pysmurf-archiver
 
-faults: ## Whatever befalls links and processes, by every road, for MINUTES (10) from SEED: a table of runs, hangs and what was wrong
+faults: ## Whatever befalls links and processes, by every road, three times MINUTES (10) from SEED: tables of runs, hangs and what was wrong
 	ARCHIVER_FAULTS=$(or $(MINUTES),10) ARCHIVER_SEED=$(SEED) cargo test $(QUIET) --locked --workspace --test archiver faults:: -- --nocapture
-	ARCHIVER_FAULTS=1 cargo test $(QUIET) --locked --workspace --test rsync daemon_cut -- --nocapture
+	ARCHIVER_FAULTS=$(or $(MINUTES),10) cargo test $(QUIET) --locked --workspace --test archiver cuts:: -- --nocapture
+	ARCHIVER_FAULTS=1 cargo test $(QUIET) --locked --workspace --test rsync cut_at_bytes -- --nocapture
+	ARCHIVER_FAULTS=$(or $(MINUTES),10) ARCHIVER_SEED=$(SEED) cargo test $(QUIET) --locked --workspace --test agent faults:: -- --nocapture
 
 soak: ## Two archivers, a producer, and whatever befalls them for MINUTES (30) from SEED: rows lost, wrong, twice, hangs; ROWS=1000000: small files, and memory
 	ARCHIVER_SOAK=$(or $(MINUTES),30) ARCHIVER_SOAK_ROWS=$(ROWS) ARCHIVER_SEED=$(SEED) cargo test $(QUIET) --locked --workspace --test archiver soak:: -- --nocapture
@@ -118,7 +120,7 @@ soak: ## Two archivers, a producer, and whatever befalls them for MINUTES (30) f
 power-cut: ## A storage node that loses power at POINTS (2000) moments from SEED, by every road, on FS (ext4 and XFS): rows that lost their file; as root
 	ARCHIVER_POINTS=$(or $(POINTS),2000) ARCHIVER_SEED=$(SEED) ARCHIVER_FS=$(FS) cargo test $(QUIET) --locked --workspace --test archiver power:: -- --nocapture
 
-fuzz: ## What peers may send, made up by libFuzzer for each decoder and machine of the protocol; FUZZ="--seconds 240" for an hour
+fuzz: ## What peers may send, made up by libFuzzer for each decoder and machine, a minute each; FUZZ="--seconds 340" for an hour
 	scripts/fuzz $(FUZZ)
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.

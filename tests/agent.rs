@@ -3,6 +3,8 @@
 
 #[path = "agent/archiver.rs"]
 mod archiver;
+#[path = "agent/faults.rs"]
+mod faults;
 #[path = "agent/framework.rs"]
 mod framework;
 #[path = "agent/monitor.rs"]
@@ -11,6 +13,7 @@ mod monitor;
 #[path = "support"]
 mod support {
     pub mod crossbar;
+    pub mod cutter;
     pub mod processes;
     pub mod tools;
 }

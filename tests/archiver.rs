@@ -38,6 +38,8 @@ mod clock;
 mod configuration;
 #[path = "archiver/console.rs"]
 mod console;
+#[path = "archiver/cuts.rs"]
+mod cuts;
 #[path = "archiver/existing.rs"]
 mod existing;
 #[path = "archiver/faults.rs"]

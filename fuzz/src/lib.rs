@@ -3,7 +3,10 @@
 //!
 //! Each function is a target of its own (`fuzz_targets`). What stands before the bytes of a peer says what was agreed with
 //! it; a test of `protocol` writes recorded sessions in that form, for the fuzzer to begin with.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, dead_code)]
+//!
+//! Of the main crate, decoders are compiled here file by file, as what leads to them is no part of a library and needs a hundred
+//! crates: `monitor`, `ocs` and so on stand in the place of the modules of that name, whose files they take by way of a symlink.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, dead_code, unused_imports)]
 
 #[path = "../../protocol/tests/replay/case.rs"]
 mod case;
@@ -19,6 +22,16 @@ mod setup;
 mod streams;
 #[path = "../../protocol/tests/replay/verify.rs"]
 mod verify;
+
+mod archiver;
+mod catalog;
+mod clock;
+mod daemon;
+mod disk;
+mod monitor;
+mod ocs;
+mod rdiff;
+mod transport;
 
 use protocol::args::ServerArgs;
 use protocol::batch::BatchHead;
@@ -372,5 +385,65 @@ fn rule_of(given: Given) -> Option<Rule> {
     match given {
         Given::Rule(rule) => Some(rule),
         _ => None,
+    }
+}
+
+/// Datagrams that announce files.
+pub fn datagrams(data: &[u8]) {
+    monitor::datagrams(data);
+}
+
+/// Messages of an OCS router.
+pub fn wamp(data: &[u8]) {
+    ocs::messages(data);
+}
+
+/// The file of an OCS site.
+pub fn site(data: &[u8]) {
+    ocs::sites(data);
+}
+
+/// Places of copies, as rows and batches have them.
+pub fn places(data: &[u8]) {
+    let Some((&which, rest)) = data.split_first() else { return };
+    if which & 1 == 0 { archiver::rows(rest) } else { archiver::batches(rest) }
+}
+
+/// Configuration of the daemon; what a proxy says of a client, and who is let in.
+pub fn conf(data: &[u8]) {
+    let Some((&which, rest)) = data.split_first() else { return };
+    if which & 1 == 0 { daemon::modules(rest) } else { daemon::doors(rest) }
+}
+
+/// Configuration of SSH; what stands in attributes.
+pub fn settings(data: &[u8]) {
+    let Some((&which, rest)) = data.split_first() else { return };
+    if which & 1 == 0 { transport::settings(rest) } else { disk::kept(rest) }
+}
+
+/// A signature, a new file against it, and a delta that somebody has made.
+pub fn deltas(data: &[u8]) {
+    let Some((&cut, rest)) = data.split_first_chunk() else { return };
+    let (first, second) = rest.split_at(usize::from(u16::from_le_bytes(cut)).min(rest.len()));
+    if let Ok(signature) = rdiff::Signature::read(&mut &first[..]) {
+        let _ = (signature.blocks(), signature.block_length());
+        rdiff::write_delta(&signature, &mut &second[..], &mut Vec::new()).unwrap();
+    }
+    // As long as the commands say: a copy of so little is soon made.
+    let mut room = Bounded(1 << 20);
+    let _ = rdiff::apply(&mut std::io::Cursor::new(first), &mut &second[..], &mut room);
+}
+
+/// Takes so many bytes.
+struct Bounded(usize);
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

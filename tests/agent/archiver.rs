@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A SupRsync site of one agent that copies on this machine.
-struct Site {
+pub(crate) struct Site {
     folder: TempDir,
 }
 
@@ -25,6 +25,11 @@ impl Site {
 
     /// With more arguments of the agent, as YAML that begins with a comma.
     fn with(router: &Crossbar, instance: &str, more: &str) -> Self {
+        Self::at_router(&router.url(), instance, more)
+    }
+
+    /// As [`Site::with`], the router being there.
+    pub(crate) fn at_router(url: &str, instance: &str, more: &str) -> Self {
         let site = Self { folder: tempfile::tempdir().unwrap() };
         fs::create_dir(site.at("source")).unwrap();
         fs::create_dir(site.at("archive")).unwrap();
@@ -33,8 +38,7 @@ impl Site {
             "hub:\n  wamp_server: {url}\n  wamp_http: {http}\n  wamp_realm: test_realm\n  address_root: observatory\n\
              hosts:\n  localhost:\n    log-dir: {log}\n    agent-instances:\n    - agent-class: SupRsync\n      \
              instance-id: {instance}\n      arguments: [--archive-name, smurf, [--remote-basedir, {base}], --db-path, {db}, [--sleep-time, 1]{more}]\n",
-            url = router.url(),
-            http = router.url().replace("ws://", "http://").replace("/ws", "/call"),
+            http = url.replace("ws://", "http://").replace("/ws", "/call"),
             log = site.folder.path().display(),
             base = at("archive"),
             db = at("files.db"),
@@ -45,7 +49,7 @@ impl Site {
         site
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -56,21 +60,21 @@ impl Site {
     }
 
     /// Starts the agent as a container does: by variables alone.
-    fn agent(&self, instance: &str, log: &str) -> Agent {
+    pub(crate) fn agent(&self, instance: &str, log: &str) -> Agent {
         let mut command = self.command();
         command.env("INSTANCE_ID", instance).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(self.at(log)).unwrap());
         Agent(command.spawn().unwrap())
     }
 
-    fn table(&self) -> Connection {
+    pub(crate) fn table(&self) -> Connection {
         let table = Connection::open(self.at("files.db")).unwrap();
         table.busy_timeout(PATIENCE).unwrap();
         table
     }
 
     /// Writes a file and registers it.
-    fn add(&self, name: &str, attempts: u32) {
+    pub(crate) fn add(&self, name: &str, attempts: u32) {
         let path = self.at("source").join(name);
         fs::write(&path, name).unwrap();
         let mut hasher = FileHasher::new(Checksum::Md5);
@@ -81,7 +85,7 @@ impl Site {
         self.table().execute(insert, row).unwrap();
     }
 
-    fn copied(&self) -> i64 {
+    pub(crate) fn copied(&self) -> i64 {
         let count = "SELECT COUNT(*) FROM supersync_v0 WHERE remote_md5sum = local_md5sum";
         self.table().query_row(count, [], |row| row.get(0)).unwrap()
     }

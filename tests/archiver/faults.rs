@@ -11,6 +11,7 @@ use crate::support::sshd::Sshd;
 use crate::support::tools::require;
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven};
+use pysmurf_archiver::bench::link::{Relay, Terms};
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
@@ -23,6 +24,9 @@ const HANG: Duration = Duration::from_secs(150);
 /// Sizes of the files of a pair.
 const SMALL: u64 = 3000;
 const LARGE: usize = 1_200_000;
+/// The least that two connections share, over a link with this round trip.
+const SHARED: usize = (16 << 20) + 7;
+const ROUND_TRIP: Duration = Duration::from_millis(30);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Road {
@@ -32,11 +36,23 @@ enum Road {
     PullOurs,
     Sftp,
     Local,
+    /// Of a large file by several connections.
+    Ranges,
+    PullRanges,
 }
 
 impl Road {
     fn pulls(self) -> bool {
-        matches!(self, Self::PullStock | Self::PullOurs)
+        matches!(self, Self::PullStock | Self::PullOurs | Self::PullRanges)
+    }
+
+    fn in_ranges(self) -> bool {
+        matches!(self, Self::Ranges | Self::PullRanges)
+    }
+
+    /// Bytes of the large file of a pair.
+    fn large(self) -> usize {
+        if self.in_ranges() { SHARED } else { LARGE }
     }
 
     fn program(self) -> &'static str {
@@ -74,6 +90,14 @@ impl Blow {
         Self::IntTwice,
         Self::KillDatabase,
     ];
+}
+
+impl Blow {
+    /// A database takes its time to come back, and a file of several connections is long.
+    fn is_of_the_short_form(self, road: Road) -> bool {
+        let few = matches!(self, Self::KillOurs | Self::KillFarPrograms | Self::KillConnections);
+        few || !road.in_ranges() && self != Self::KillDatabase
+    }
 }
 
 /// How much is tried: for so long, from this seed.
@@ -133,6 +157,8 @@ struct Scene<'a> {
     place: Place,
     table: Table<'a>,
     sshd: &'a Sshd,
+    /// Behind the relay, where that is to be far away.
+    _long_link: Option<Relay>,
     relay: Cutter,
     rows: Vec<Row>,
     began: Instant,
@@ -147,13 +173,22 @@ impl<'a> Scene<'a> {
         of: impl Fn(u64) -> Option<Fault> + Send + 'static,
     ) -> Self {
         let table = Table::new(server, &format!("faults_{road:?}_{spot:?}").to_lowercase(), Age::V1);
-        let to = if spot == Spot::Database { server.port } else { sshd.port };
+        let long_link = road.in_ranges().then(|| {
+            let terms = Terms { round_trip: ROUND_TRIP, rate: 0, loss: 0.0, window: 0 };
+            Relay::start(([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], sshd.port).into(), terms).unwrap()
+        });
+        let to = match &long_link {
+            Some(link) => link.address().port(),
+            None if spot == Spot::Database => server.port,
+            None => sshd.port,
+        };
         Self {
             road,
             spot,
             place: Place::make(),
             table,
             sshd,
+            _long_link: long_link,
             relay: Cutter::faulty(to, of),
             rows: Vec::new(),
             began: Instant::now(),
@@ -173,7 +208,9 @@ impl<'a> Scene<'a> {
             Road::Local => self.place.run(),
             road => FarEnd { rsync_path: road.program().into(), port, ..far }.command(),
         };
-        if self.road != Road::Local {
+        if self.road.in_ranges() {
+            command.args(["--stall-timeout", "2", "--connect-timeout", "4", "--split-size", "4m", "-vv"]);
+        } else if self.road != Road::Local {
             command.args(["--stall-timeout", "1", "--connect-timeout", "4", "--workers", "1"]);
         }
         let url = match self.spot {
@@ -191,7 +228,7 @@ impl<'a> Scene<'a> {
     fn add_pair(&mut self) {
         let n = self.rows.len() as u64;
         let path = self.place.sources().join(format!("{n:05}_large"));
-        fs::write(&path, noise(LARGE, n)).unwrap();
+        fs::write(&path, noise(self.road.large(), n)).unwrap();
         let md5 = md5_of(&path);
         let pair = [Row::new(self.place.source(format!("{n:05}_small"), SMALL, n)), Row::new((path, md5))];
         self.table.insert(&pair);
@@ -212,8 +249,19 @@ impl<'a> Scene<'a> {
         })
     }
 
+    /// A new run that nothing befalls moves its file by several as ever.
+    fn is_in_ranges_again(&mut self, run: Run) -> Run {
+        drop(run.terminate().0.expect(0));
+        let run = self.start();
+        self.add_pair();
+        wait_until("the last pair", || self.all_copied());
+        assert!(run.log().contains("Several "), "not in ranges: {}", run.log());
+        run
+    }
+
     /// All is copied, once, and nothing else is there but what receivers left that were killed themselves.
-    fn finish(self, run: Run) {
+    fn finish(mut self, run: Run) {
+        let run = if self.road.in_ranges() { self.is_in_ranges_again(run) } else { run };
         println!(
             "{:?} {:?}: {} connections, {:.1} s",
             self.road,
@@ -240,7 +288,11 @@ impl<'a> Scene<'a> {
 
 /// What befalls the connections of a scene, in turn: every second one carries a few files before it is cut.
 fn in_turn(faults: Vec<Fault>, road: Road, spot: Spot) -> impl Fn(u64) -> Option<Fault> + Send + 'static {
-    let at = if spot == Spot::Database { 30_000 } else { 1_500_000 };
+    let at = match spot {
+        Spot::Database => 30_000,
+        _ if road.in_ranges() => 6 << 20,
+        _ => 1_500_000,
+    };
     let plain = Fault { action: Action::Cut, up: !road.pulls() && spot == Spot::Ssh, at };
     move |number| match (faults.get(number as usize / 2), number % 2) {
         (Some(fault), 0) => Some(*fault),
@@ -261,6 +313,7 @@ fn drawn(random: &mut fastrand::Rng, road: Road, spot: Spot) -> Vec<Fault> {
         // The greeting, the login, and the one way that carries data, of which there is most.
         let most = match (spot, up != road.pulls()) {
             (Spot::Database, _) => 12_000,
+            (_, true) if random.bool() && road.in_ranges() => SHARED as u64 / 2,
             (_, true) if random.bool() => LARGE as u64,
             _ => 6000,
         };
@@ -324,12 +377,12 @@ fn strikes(server: &MariaDb, sshd: &Sshd, road: Road, effort: Effort, scores: &S
     let mut run = scene.start();
     loop {
         for blow in Blow::ALL {
-            if blow == Blow::KillDatabase && !effort.is_long() {
+            if !effort.is_long() && !blow.is_of_the_short_form(road) {
                 continue;
             }
             scene.add_pair();
             let carried = || scene.relay.up() + scene.relay.down();
-            let enough = carried() + random.u64(..LARGE as u64);
+            let enough = carried() + random.u64(..road.large() as u64);
             wait_until("something is on its way", || carried() >= enough || road == Road::Local || scene.all_copied());
             run = strike(blow, &scene, run);
             let deadline = Instant::now() + HANG;
@@ -395,8 +448,9 @@ fn servers() -> Option<(MariaDb, Sshd, Sshd)> {
 fn whatever_befalls_a_link_nothing_hangs_and_nothing_is_wrong() {
     let Some((server, sshd, bare)) = servers() else { return };
     let (effort, scores) = (Effort::wanted(), Scores::default());
-    let roads = [Road::Stock, Road::Ours, Road::PullStock, Road::PullOurs, Road::Sftp];
-    let mut scenes: Vec<_> = roads.map(|road| (road, Spot::Ssh)).into();
+    let mut roads = vec![Road::Stock, Road::Ours, Road::PullStock, Road::PullOurs, Road::Sftp];
+    roads.extend([Road::Ranges, Road::PullRanges]);
+    let mut scenes: Vec<_> = roads.into_iter().map(|road| (road, Spot::Ssh)).collect();
     scenes.extend([(Road::Local, Spot::Database), (Road::Stock, Spot::Database)]);
     std::thread::scope(|scope| {
         for (road, spot) in scenes {
@@ -411,7 +465,8 @@ fn whatever_befalls_a_link_nothing_hangs_and_nothing_is_wrong() {
 #[test]
 fn whatever_befalls_processes_nothing_hangs_and_nothing_is_wrong() {
     let (effort, scores) = (Effort::wanted(), Scores::default());
-    let roads = [Road::Stock, Road::Ours, Road::PullStock, Road::PullOurs, Road::Sftp, Road::Local];
+    let mut roads = vec![Road::Stock, Road::Ours, Road::PullStock, Road::PullOurs, Road::Sftp, Road::Local];
+    roads.extend([Road::Ranges, Road::PullRanges]);
     std::thread::scope(|scope| {
         for road in roads {
             let scores = &scores;

@@ -1,9 +1,10 @@
 //! A slow link that ends each connection once so many bytes have gone through it, or on which other things go wrong.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Bytes that a connection carries in a second, each way: what is lost of a cut one is then what was on its way, and not what
@@ -65,6 +66,8 @@ struct Counts {
     cuts: AtomicU64,
     connections: AtomicU64,
     over: AtomicU64,
+    /// Of each connection: to the server, and from it.
+    each: Mutex<BTreeMap<u64, [u64; 2]>>,
 }
 
 impl Cutter {
@@ -89,11 +92,13 @@ impl Cutter {
                     return;
                 }
                 let Ok(far) = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], to))) else { continue };
-                let Terms { bytes, fault } = of(shared.connections.fetch_add(1, Relaxed));
+                let number = shared.connections.fetch_add(1, Relaxed);
+                let Terms { bytes, fault } = of(number);
                 let left = Arc::new(AtomicU64::new(bytes));
                 for (from, to, up) in [(&near, &far, true), (&far, &near, false)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let way = OneWay { from, to, up, left: left.clone(), counts: shared.clone(), passed: 0 };
+                    let (left, counts) = (left.clone(), shared.clone());
+                    let way = OneWay { from, to, number, up, left, counts, passed: 0 };
                     let fault = fault.filter(|fault| fault.up == up);
                     std::thread::spawn(move || way.pass_all(fault));
                 }
@@ -115,6 +120,11 @@ impl Cutter {
     /// Connections that were cut, or that something else has befallen.
     pub fn cuts(&self) -> u64 {
         self.counts.cuts.load(Relaxed)
+    }
+
+    /// Bytes that went to the server and came from it, by the number of the connection.
+    pub fn each(&self) -> BTreeMap<u64, [u64; 2]> {
+        self.counts.each.lock().unwrap().clone()
     }
 
     /// Connections so far.
@@ -140,6 +150,7 @@ struct Terms {
 struct OneWay {
     from: TcpStream,
     to: TcpStream,
+    number: u64,
     up: bool,
     /// What both ways may still carry.
     left: Arc<AtomicU64>,
@@ -180,6 +191,7 @@ impl OneWay {
         let passed = before.min(n) as usize;
         let count = if self.up { &self.counts.up } else { &self.counts.down };
         count.fetch_add(passed as u64, Relaxed);
+        self.counts.each.lock().unwrap().entry(self.number).or_default()[usize::from(!self.up)] += passed as u64;
         self.passed += passed as u64;
         let written = self.to.write_all(&bytes[..passed]);
         std::thread::sleep(Duration::from_secs_f64(passed as f64 / PACE));

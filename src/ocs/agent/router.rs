@@ -22,7 +22,7 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// What the last answers get to be sent in.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(200);
-/// How long a name that was ours may be refused to us: the router may not have noticed yet that we were lost.
+/// How long a name that we asked for before may be refused to us: the router may not have noticed yet that we were lost.
 const REFUSED_LIMIT: Duration = Duration::from_secs(120);
 /// Calls of `wait` that may be pending at once.
 const MAX_WAITS: usize = 256;
@@ -43,18 +43,19 @@ pub(super) async fn run(shared: &Arc<AgentCore>, mut events: Events) -> AgentEnd
     let mut backoff = Backoff::new(FIRST_PAUSE, 1.5);
     let mut lost_at = Instant::now();
     let mut refused_at: Option<Instant> = None;
-    let mut has_joined = false;
+    let mut asked = false;
     loop {
+        let asked_before = asked;
         let attempt = tokio::select! {
             biased;
             () = shared.shutdown.raised() => return wind_down(shared, AgentEnd::Asked).await,
             () = give_up(shared, lost_at) => return no_router(shared).await,
-            attempt = join(shared) => attempt,
+            attempt = join(shared, &mut asked) => attempt,
         };
         match attempt {
             Ok((wire, registrations)) => {
                 tracing::info!("Joined the router at {} as {}", shared.config.wamp_server, shared.address);
-                (has_joined, refused_at) = (true, None);
+                refused_at = None;
                 backoff.reset();
                 match serve(shared, wire, &registrations, &mut events).await {
                     Ok(()) => return wind_down(shared, AgentEnd::Asked).await,
@@ -87,7 +88,7 @@ pub(super) async fn run(shared: &Arc<AgentCore>, mut events: Events) -> AgentEnd
                 };
                 if let Some(end) = end {
                     let since = *refused_at.get_or_insert_with(Instant::now);
-                    if !has_joined || since.elapsed() > REFUSED_LIMIT {
+                    if !asked_before || since.elapsed() > REFUSED_LIMIT {
                         return wind_down(shared, end).await;
                     }
                 }
@@ -127,8 +128,10 @@ async fn wind_down(shared: &AgentCore, end: AgentEnd) -> AgentEnd {
     end
 }
 
-async fn join(shared: &AgentCore) -> Result<(Wire, Registrations), WampError> {
+/// `asked` becomes true once the router may have heard that we want our name, whether or not its answer comes.
+async fn join(shared: &AgentCore, asked: &mut bool) -> Result<(Wire, Registrations), WampError> {
     let mut wire = Wire::join(&shared.config.wamp_server, &shared.config.realm).await?;
+    *asked = true;
     let registered = async {
         let operations = wire.register(&format!("{}.ops", shared.address)).await?;
         let management = wire.register(&shared.address).await?;

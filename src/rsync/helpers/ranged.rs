@@ -100,9 +100,13 @@ impl RangedPush {
         done
     }
 
-    fn ssh(&self) -> Result<Ssh, String> {
+    fn way(&self) -> Result<Ssh, String> {
         let RemoteHost { host, .. } = self.plan.remote.as_ref().ok_or("no host")?;
-        let mut ssh = Way::ssh(host, HELPERS_PATIENCE).map_err(|failure| failure.text)?;
+        Way::ssh(host, HELPERS_PATIENCE).map_err(|failure| failure.text)
+    }
+
+    fn ssh(&self) -> Result<Ssh, String> {
+        let mut ssh = self.way()?;
         let crew = self.crew.clone();
         ssh.on_answer(Arc::new(move |_| crew.await_admission(HELPERS_PATIENCE)));
         Ok(ssh)
@@ -160,14 +164,27 @@ impl RangedPush {
                 let staged = self.stage(&mut sftp, &target, file).inspect_err(|_| self.ranges.end());
                 staged.and(proven.join().unwrap_or_else(|_| Err("a thread of the session panicked".to_owned())))
             });
-            // What the session has given its name is not there any more.
-            let _ = sftp.remove(&target);
-            let _ = target.parent().map(|dir| sftp.remove_dir(dir));
+            // The one session need not wait for what is cleared away.
+            helper.finish(&[*ticket]);
+            self.clear(&sftp, &target);
             proven
         });
-        self.crew.ends(0);
         helper.finish(&[*ticket]);
+        self.crew.ends(0);
         proven
+    }
+
+    /// Takes away what no session has given its name; by another connection, if this one broke.
+    fn clear(&self, sftp: &Sftp, target: &Path) {
+        let remove = |sftp: &Sftp| {
+            sftp.remove(target)?;
+            target.parent().map_or(Ok(()), |dir| sftp.remove_dir(dir))
+        };
+        if remove(sftp).is_err_and(|error| error.is_of_the_line())
+            && let Ok(Ok(other)) = self.way().map(|mut ssh| ssh.sftp())
+        {
+            let _ = remove(&other);
+        }
     }
 
     /// Where the file is to be written for a session to find it, in a directory that is made for it.

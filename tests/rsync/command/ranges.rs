@@ -2,10 +2,12 @@
 
 use super::parallel::home_of;
 use crate::support::both::STOCK;
+use crate::support::cutter::{Action, Cutter, Fault};
 use crate::support::sshd::{Sshd, keygen};
-use crate::support::stock::{Bench, OURS, Run, limited};
+use crate::support::stock::{Bench, OURS, Run, ended, limited};
 use crate::support::tiny::Tiny;
 use crate::support::tree::{self, THEN, Tree};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -229,4 +231,97 @@ fn a_key_that_is_refused_is_tried_once() {
         let tried = log.lines().filter(|line| line.contains("Failed publickey") || line.contains("Accepted")).count();
         assert!(tried <= 1 && run.stderr.contains("Authentication"), "{run:?}\n{log}");
     }
+}
+
+/// As [`home_of`], by way of a relay.
+fn home_behind(work: &Path, sshd: &Sshd, port: u16) -> PathBuf {
+    let home = home_of(work, sshd);
+    let there = |text: &str| text.replace(&sshd.port.to_string(), &port.to_string());
+    let known = work.join(format!("known-{port}"));
+    fs::write(&known, there(&sshd.known_hosts_line("ed25519"))).unwrap();
+    let config = fs::read_to_string(home.join(".ssh/config")).unwrap();
+    let config = there(&config).replace(sshd.known_hosts().to_str().unwrap(), known.to_str().unwrap());
+    fs::write(home.join(".ssh/config"), config).unwrap();
+    home
+}
+
+/// One file that goes in ranges, and at most one cut of one of its connections: no wrong bytes under the final name, success only
+/// with all of them, and the next time all comes. What passed on each connection, and whether it was cut.
+fn goes_in_ranges(
+    (bench, sshd): (&Bench, &Sshd),
+    push: bool,
+    cut: Option<(u64, Fault)>,
+) -> (BTreeMap<u64, [u64; 2]>, u64) {
+    let work = bench.fresh("work");
+    let work = work.path();
+    prepare(work);
+    let cutter = Cutter::faulty(sshd.port, move |number| cut.filter(|cut| cut.0 == number).map(|cut| cut.1));
+    let home = home_behind(work, sshd, cutter.port);
+    let far = format!("storage:{}", work.display());
+    let operands = match push {
+        true => ["src/large".to_owned(), format!("{far}/dst/")],
+        false => [format!("{far}/src/large"), "dst/".to_owned()],
+    };
+    let run = || {
+        let mut command = limited(&[OURS, "rsync", "-a", "--parallel=4"]);
+        ended(command.args(&operands).current_dir(work).env("HOME", &home).env_remove("SSH_AUTH_SOCK"))
+    };
+    let copy = work.join("dst/large");
+    let is_whole = || fs::read(&copy).is_ok_and(|bytes| bytes == tree::noise(LEN, 5));
+    let first = run();
+    assert_eq!((copy.exists(), first.code == 0), (is_whole(), is_whole()), "push {push}, {cut:?}: {first:?}");
+    let came = (cutter.each(), cutter.cuts());
+    let last = if first.code == 0 { first } else { run() };
+    assert!(last.code == 0 && is_whole(), "push {push}, {cut:?}: {last:?}");
+    assert_eq!(left(work), ["large"], "push {push}, {cut:?}");
+    came
+}
+
+/// Where a connection of this number is cut, that carries so many bytes one way.
+fn places(number: u64, len: u64) -> BTreeSet<u64> {
+    match (std::env::var_os("ARCHIVER_FAULTS").is_some(), number) {
+        (true, _) => {
+            let all = (0..len).step_by((len / 10).max(1) as usize).chain((0..len.min(6000)).step_by(499));
+            all.chain([len.saturating_sub(1)]).collect()
+        }
+        // Of the session, and of one of those who help.
+        (false, 0) => [len / 2].into(),
+        (false, 1) => [len / 2, len.saturating_sub(1)].into(),
+        (false, _) => BTreeSet::new(),
+    }
+}
+
+fn ranges_are_cut(push: bool) {
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
+    let Some(sshd) = Sshd::start(BY_SFTP) else { return };
+    let between = (&bench, &sshd);
+    let whole = goes_in_ranges(between, push, None).0;
+    assert!(whole.len() > 2, "push {push}: {whole:?}");
+    let mut cuts = Vec::new();
+    for (number, ways) in whole {
+        for (up, len) in [true, false].into_iter().zip(ways) {
+            cuts.extend(places(number, len).into_iter().map(|at| (number, Fault { action: Action::Cut, up, at })));
+        }
+    }
+    let befallen: u64 = cuts.chunks(3).map(|some| all_go(between, push, some)).sum();
+    println!("push {push}: {} cases, {befallen} cut", cuts.len());
+}
+
+#[test]
+fn a_push_in_ranges_cut_at_bytes() {
+    ranges_are_cut(true);
+}
+
+#[test]
+fn a_pull_in_ranges_cut_at_bytes() {
+    ranges_are_cut(false);
+}
+
+/// These cuts at once; how many befell.
+fn all_go(between: (&Bench, &Sshd), push: bool, cuts: &[(u64, Fault)]) -> u64 {
+    std::thread::scope(|scope| {
+        let case = |&cut| scope.spawn(move || goes_in_ranges(between, push, Some(cut)).1);
+        let cases: Vec<_> = cuts.iter().map(case).collect();
+        cases.into_iter().map(|case| case.join().unwrap()).sum()
+    })
 }
