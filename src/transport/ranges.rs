@@ -647,6 +647,26 @@ mod tests {
     }
 
     #[test]
+    fn what_one_had_moved_before_it_broke_off_is_not_moved_again() {
+        let ranges = Ranges::new(40 * MIB, 2);
+        let (first, mut second) = (ranges.begin(), ranges.join().unwrap());
+        let NextRange::Some(range) = second.take(READ_LEAST) else { panic!("nothing to do") };
+        take_all(&ranges);
+        second.came(3 * MIB);
+        drop(second);
+        assert_eq!(ranges.front(), range.start + 3 * MIB);
+        let mut third = ranges.one_more(WriterStay::Leaves);
+        assert_eq!(third.take(READ_LEAST), NextRange::Some(range.start + 3 * MIB..range.end));
+        // All of it is there; that the file was closed was not told any more.
+        third.came(range.end);
+        third.leave(Some(&RangeError::Far(SftpError::Lost(String::new()))));
+        drop(third);
+        assert_eq!(take(&ranges, WriterStay::Waits), None);
+        drop(first);
+        assert_eq!(ranges.finish(), Written::Mended);
+    }
+
+    #[test]
     fn who_is_in_haste_leaves_when_others_will_have_the_rest_written_in_time() {
         let ranges = Ranges::new(512 * MIB, 2);
         let haste = Haste { way_there: Duration::ZERO, summed: 2e9 };
