@@ -308,6 +308,7 @@ pub struct Run {
     log: PathBuf,
     began: Instant,
     peak: Arc<AtomicU64>,
+    own_peak: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
 }
 
@@ -320,6 +321,9 @@ pub struct Over {
     pub seconds: f64,
     /// The most memory it had (`VmHWM`), KiB.
     pub peak_kib: u64,
+    /// The most that it had without pages of files (`RssFile`), KiB. Those are its program, of which a debug build has more with
+    /// each line of code, and the kernel takes them back when it needs them.
+    pub own_peak_kib: u64,
 }
 
 impl Over {
@@ -334,18 +338,21 @@ impl Run {
     pub fn start(mut command: Command) -> Self {
         let (file, log) = tempfile::Builder::new().prefix("archiver-log").tempfile().unwrap().keep().unwrap();
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let peak = Arc::new(AtomicU64::new(0));
+        let [peak, own_peak] = [(); 2].map(|()| Arc::<AtomicU64>::default());
         let over = Arc::new(AtomicBool::new(false));
-        let (status, watched, done) = (format!("/proc/{}/status", child.id()), peak.clone(), over.clone());
+        let (status, done) = (format!("/proc/{}/status", child.id()), over.clone());
+        let (watched, own) = (peak.clone(), own_peak.clone());
         std::thread::spawn(move || {
             while !done.load(Relaxed) {
-                if let Some(kib) = fs::read_to_string(&status).ok().as_deref().and_then(peak_of) {
+                let text = fs::read_to_string(&status).unwrap_or_default();
+                if let (Some(kib), Some(of_files)) = (kib_of(&text, "VmHWM:"), kib_of(&text, "RssFile:")) {
                     watched.fetch_max(kib, Relaxed);
+                    own.fetch_max(kib.saturating_sub(of_files), Relaxed);
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        Self { child, log, began: Instant::now(), peak, over }
+        Self { child, log, began: Instant::now(), peak, own_peak, over }
     }
 
     /// Runs to the end.
@@ -358,7 +365,8 @@ impl Run {
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 let seconds = self.began.elapsed().as_secs_f64();
-                return Over { status, log: self.log(), seconds, peak_kib: self.peak.load(Relaxed) };
+                let [peak_kib, own_peak_kib] = [&self.peak, &self.own_peak].map(|kib| kib.load(Relaxed));
+                return Over { status, log: self.log(), seconds, peak_kib, own_peak_kib };
             }
             assert!(Instant::now() < deadline, "It does not end within {limit:?}: {}", self.log());
             std::thread::sleep(Duration::from_millis(2));
@@ -382,9 +390,7 @@ impl Run {
 
     /// The memory that it has now for itself alone (`RssAnon`), KiB: how much of its own file has been read by now says nothing.
     pub fn memory_kib(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-        line.split_whitespace().next()?.parse().ok()
+        kib_of(&fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?, "RssAnon:")
     }
 
     /// SIGTERM, and how it ended.
@@ -423,7 +429,8 @@ impl Drop for Run {
     }
 }
 
-fn peak_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A figure of a process's status.
+fn kib_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }

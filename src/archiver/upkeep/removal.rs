@@ -95,10 +95,18 @@ impl Stand {
     }
 }
 
-/// What became of the bytes of a file.
-const CHANGED: &str = "it has changed since its copy was proven";
-const CHANGING: &str = "it was changed while it was read";
-const LATE: &str = "the table was asked too long ago";
+/// Why a file is not removed.
+#[derive(Debug, thiserror::Error)]
+enum NotRemoved {
+    #[error("it has changed since its copy was proven")]
+    Changed,
+    #[error("it was changed while it was read")]
+    Changing,
+    #[error("the table was asked too long ago")]
+    Late,
+    #[error("{0}")]
+    Unfit(String),
+}
 
 /// What is done to a file, what for, and when the table said that it may go.
 pub(super) type RemovalTask = (Purpose, PruneMode, AskedAt);
@@ -110,11 +118,8 @@ pub(super) fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>, t
     let kept = |why: String, stand, changed| Removed::Kept(Kept { why, stand, changed, folder });
     match try_to_remove(sources, file, before, task, &mut stand) {
         Ok(Ok(freed)) => Removed::Freed(freed),
-        Ok(Err(why)) if why == LATE => Removed::Late(Kept { why, stand, changed: false, folder }),
-        Ok(Err(why)) => {
-            let changed = why == CHANGED;
-            kept(why, stand, changed)
-        }
+        Ok(Err(why @ NotRemoved::Late)) => Removed::Late(Kept { why: why.to_string(), stand, changed: false, folder }),
+        Ok(Err(why)) => kept(why.to_string(), stand, matches!(why, NotRemoved::Changed)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::TimedOut) => {
             match look(sources, &file.path) {
                 Err(Lack { kind, place: Some(place), .. }) => {
@@ -162,16 +167,17 @@ fn try_to_remove(
     before: Option<Kept>,
     (purpose, doing, asked): RemovalTask,
     stand: &mut Option<Stand>,
-) -> io::Result<Result<u64, String>> {
+) -> io::Result<Result<u64, NotRemoved>> {
     let meta = match fit(sources, file)? {
         Ok(meta) => meta,
-        Err(why) => return Ok(Err(why)),
+        Err(why) => return Ok(Err(NotRemoved::Unfit(why))),
     };
     if purpose == Purpose::Room && meta.nlink() > 1 {
-        return Ok(Err(format!("it has {} names, so that to delete one of them gives no room", meta.nlink())));
+        let why = format!("it has {} names, so that to delete one of them gives no room", meta.nlink());
+        return Ok(Err(NotRemoved::Unfit(why)));
     }
     if let Err(why) = proven(sources, file, &meta, before, stand)? {
-        return Ok(Err(why.to_owned()));
+        return Ok(Err(why));
     }
     let freed = if meta.nlink() > 1 { 0 } else { meta.blocks().saturating_mul(512) };
     if doing == PruneMode::Telling {
@@ -181,8 +187,8 @@ fn try_to_remove(
     // Looked at once more, beneath the held folder in which it is removed.
     match sources.remove_if(&file.path, move |meta| Some(Stand::of(meta)) == read && !asked.is_long_ago())? {
         true => Ok(Ok(freed)),
-        false if asked.is_long_ago() => Ok(Err(LATE.to_owned())),
-        false => Ok(Err(CHANGING.to_owned())),
+        false if asked.is_long_ago() => Ok(Err(NotRemoved::Late)),
+        false => Ok(Err(NotRemoved::Changing)),
     }
 }
 
@@ -221,21 +227,21 @@ fn proven(
     meta: &Metadata,
     before: Option<Kept>,
     stand: &mut Option<Stand>,
-) -> io::Result<Result<(), &'static str>> {
+) -> io::Result<Result<(), NotRemoved>> {
     let now = Stand::of(meta);
     if let Some(before) = before.filter(|before| before.stand == Some(now)) {
         *stand = Some(now);
-        return Ok(if before.changed { Err(CHANGED) } else { Ok(()) });
+        return Ok(if before.changed { Err(NotRemoved::Changed) } else { Ok(()) });
     }
     let mut open = sources.open(&file.path)?;
     if Stand::of(&open.metadata()?) != now {
-        return Ok(Err(CHANGING));
+        return Ok(Err(NotRemoved::Changing));
     }
     let right = Sum::new(&file.md5) == Some(sum_of(&mut open, Checksum::Md5)?.0);
     // Whoever writes to it right now changes its time.
     if Stand::of(&sources.metadata_of_name(&file.path)?) != now {
-        return Ok(Err(CHANGING));
+        return Ok(Err(NotRemoved::Changing));
     }
     *stand = Some(now);
-    Ok(if right { Ok(()) } else { Err(CHANGED) })
+    Ok(if right { Ok(()) } else { Err(NotRemoved::Changed) })
 }
