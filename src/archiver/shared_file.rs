@@ -4,7 +4,7 @@
 //! receiver looks for an earlier try (`--partial-dir`), whichever receiver that is, and an ordinary session finds it there,
 //! proves it, and gives it its name. That session begins while the last of the file is written, so that the receiver sums
 //! what stands before; it is answered when nobody writes any more. If some range is missing then, or was summed too soon, it
-//! sends that; what is proven is what stays. A file that is pulled they read by SFTP into the place where its session keeps
+//! sends that; what is proven is what stays. Stock's rsync only finds it whole where it stands, and we give it its name. A file that is pulled they read by SFTP into the place where its session keeps
 //! what an earlier one has brought; that session waits meanwhile, as it alone knows how large the file is.
 //!
 //! To log in takes ten round trips. So those who are to help set out when the far end has answered for the first time, and log
